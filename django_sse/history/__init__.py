@@ -1,0 +1,79 @@
+"""The history that the project's settings choose."""
+
+from threading import Lock
+from typing import Any
+
+from channels.layers import InMemoryChannelLayer, get_channel_layer
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from django.utils.module_loading import import_string
+
+from django_sse.conf import NAME, RELEVANT, get_settings
+from django_sse.history.base import BaseHistory, Gone, Page
+from django_sse.history.memory import MemoryHistory
+
+__all__ = ["BaseHistory", "Gone", "MemoryHistory", "Page", "get_history"]
+
+_lock = Lock()
+_chosen: BaseHistory | None = None
+
+
+def get_history() -> BaseHistory:
+    """Return this process's history, made at the first call.
+
+    Raises ImproperlyConfigured where the settings name none that works with the channel layer: under
+    a layer that other processes share, a history in memory would lose events silently.
+    """
+    global _chosen  # noqa: PLW0603  (one history per process)
+    if _chosen is None:
+        with _lock:
+            if _chosen is None:
+                _chosen = _choose()
+    return _chosen
+
+
+def _choose() -> BaseHistory:
+    settings = get_settings()
+    layer = get_channel_layer(settings.CHANNEL_LAYER)
+    local = layer is None or isinstance(layer, InMemoryChannelLayer)
+    if settings.HISTORY is not None:
+        history = _build(settings.HISTORY["BACKEND"], dict(settings.HISTORY.get("OPTIONS", {})))
+    elif local:
+        history = MemoryHistory()
+    else:
+        history = None
+    if history is None or not (local or history.shared):
+        found = f"{type(layer).__module__}.{type(layer).__qualname__}"
+        msg = (
+            f"CHANNEL_LAYERS[{settings.CHANNEL_LAYER!r}] is {found}, which several processes share, so "
+            "their events need a history that they share too, and this version has none yet. Serve from one "
+            'process with "BACKEND": "channels.layers.InMemoryChannelLayer" (or give it a layer of its own: '
+            f"{NAME} = {{'CHANNEL_LAYER': 'sse'}}), or name a shared history in {NAME}['HISTORY']."
+        )
+        raise ImproperlyConfigured(msg)
+    return history
+
+
+def _build(path: str, options: dict[str, Any]) -> BaseHistory:
+    try:
+        backend = import_string(path)
+    except ImportError as error:
+        msg = f"{NAME}['HISTORY']['BACKEND'] {path!r} cannot be imported: {error}"
+        raise ImproperlyConfigured(msg) from error
+    if not (isinstance(backend, type) and issubclass(backend, BaseHistory)):
+        msg = f"{NAME}['HISTORY']['BACKEND'] {path!r} is not a history: name a subclass of BaseHistory"
+        raise ImproperlyConfigured(msg)
+    try:
+        return backend(**options)
+    except (TypeError, ValueError) as error:
+        msg = f"{NAME}['HISTORY']['OPTIONS'] {options!r} do not fit {path}: {error}"
+        raise ImproperlyConfigured(msg) from error
+
+
+def _forget(*, setting: str, **_: object) -> None:
+    global _chosen  # noqa: PLW0603
+    if setting in RELEVANT:
+        _chosen = None
+
+
+setting_changed.connect(_forget, dispatch_uid="django_sse.history")

@@ -1,0 +1,106 @@
+"""The contract of every history.
+
+A history keeps the recent entries of each topic, and is the truth: whatever a process heard by
+other ways counts only where it follows from what the history gave. Where ``name`` and ``aname``
+both stand, the first is for plain code, the second for coroutines. Every call raises HistoryError
+where the store cannot be reached in time.
+"""
+
+import secrets
+from abc import ABC, abstractmethod
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import ClassVar
+
+from django_sse.positions import TAG_BITS, Entry, Position
+from django_sse.wire import Event
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """The entries after a position, oldest first; ``more`` where the limit cut them."""
+
+    entries: tuple[Entry, ...]
+    more: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gone:
+    """That very entry is not there: trimmed, flushed, rolled back or restored.
+
+    The topic's newest position is given, to go on from after a reset.
+    """
+
+    tail: Position
+
+
+def draw_tag() -> int:
+    """Return the random tag of a new entry."""
+    return secrets.randbits(TAG_BITS)
+
+
+class BaseHistory(ABC):
+    """Recent entries by topic; a topic that is asked for exists from then on."""
+
+    #: Whether other processes read what this one appends.
+    shared: ClassVar[bool]
+
+    @abstractmethod
+    async def aappend(
+        self,
+        topic: str,
+        event: Event,
+        *,
+        idempotency_key: str | None = None,
+        key: str | None = None,
+        version: int | None = None,
+    ) -> Entry | None:
+        """Append an event and return its entry.
+
+        A known ``idempotency_key`` returns the entry that it made. Where the topic has seen a
+        version of ``key`` that is not lower than ``version``, nothing is stored and None returned.
+        """
+
+    @abstractmethod
+    def append(
+        self,
+        topic: str,
+        event: Event,
+        *,
+        idempotency_key: str | None = None,
+        key: str | None = None,
+        version: int | None = None,
+    ) -> Entry | None:
+        """Do what `aappend` does."""
+
+    @abstractmethod
+    async def read(self, topic: str, position: Position, *, limit: int) -> Page | Gone:
+        """Return at most ``limit`` entries after a position, or Gone where its entry is not there."""
+
+    @abstractmethod
+    async def atail(self, topics: Collection[str]) -> dict[str, Position]:
+        """Return the newest position of each topic, in one round trip."""
+
+    @abstractmethod
+    def tail(self, topics: Collection[str]) -> dict[str, Position]:
+        """Do what `atail` does."""
+
+    @abstractmethod
+    async def aat(self, topics: Collection[str], *, ago: float) -> dict[str, Position]:
+        """Return the positions as they stood ``ago`` seconds before now, by the store's clock.
+
+        Where older entries are trimmed, the position is that of a trimmed one: resuming from it is
+        answered by Gone, so that the loss is loud.
+        """
+
+    @abstractmethod
+    def at(self, topics: Collection[str], *, ago: float) -> dict[str, Position]:
+        """Do what `aat` does."""
+
+    @abstractmethod
+    async def anext_version(self) -> int:
+        """Return a number above all that were returned before: at least the store's clock in microseconds."""
+
+    @abstractmethod
+    def next_version(self) -> int:
+        """Do what `anext_version` does."""
