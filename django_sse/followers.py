@@ -1,0 +1,205 @@
+"""A process's place in one topic.
+
+A follower trusts an announced entry only if it is the very next one after what it has; anything else
+makes it read the history. It is told of entries by its hub, and offers them, in order, to the streams
+that follow its topic.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from enum import Enum
+from typing import Any, Final, Protocol
+
+from django_sse.exceptions import HistoryError
+from django_sse.history.base import BaseHistory, Gone
+from django_sse.positions import Entry, Position
+
+logger = logging.getLogger(__name__)
+
+#: Seconds that an entry which came too early waits for the one before it.
+GRACE: Final = 0.05
+#: Entries per read of the history.
+READ_LIMIT: Final = 500
+_RECENT: Final = 64
+_MAX_EARLY: Final = 64
+_MAX_BACKOFF: Final = 5.0
+
+
+class Following(Protocol):
+    """What follows a topic: a stream."""
+
+    def offer(self, topic: str, entry: Entry) -> None:
+        """Take the next entry; never blocks."""
+
+    def suspect(self, topic: str) -> None:
+        """Compare with the history again: what was offered may have been rolled back."""
+
+    def healed(self) -> None:
+        """Look again whether it can go live: the follower has asked the history."""
+
+
+class Heal(Enum):
+    """Whether a follower is being healed."""
+
+    NO = "no"
+    YES = "yes"
+    AGAIN = "again"
+
+
+class Follower:
+    """One topic in one process.
+
+    `position` is None until `start` has set it; `ready` is set then. All methods are called in the
+    hub's event loop; `spawn` is the hub's way to run a task that it owns.
+    """
+
+    def __init__(
+        self,
+        topic: str,
+        *,
+        history: BaseHistory,
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+    ) -> None:
+        self.topic = topic
+        self.position: Position | None = None
+        self.ready = asyncio.Event()
+        #: Insertion order: nothing here iterates a set, so that one seed gives one run.
+        self.streams: dict[Following, None] = {}
+        self._history = history
+        self._spawn = spawn
+        self._early: dict[int, Entry] = {}
+        self._recent: dict[int, None] = {}
+        self._heal = Heal.NO
+
+    async def start(self) -> None:
+        """Take the topic's tail as position; the group was joined before, so nothing falls between."""
+        delay = GRACE
+        while self.position is None:
+            try:
+                self.position = (await self._history.atail([self.topic]))[self.topic]
+            except Exception as error:
+                # Also what no history should raise: a follower that never starts keeps its streams waiting.
+                logger.warning(
+                    "The history does not answer; trying again in %.2f s",
+                    delay,
+                    exc_info=not isinstance(error, HistoryError),
+                )
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, _MAX_BACKOFF)
+        self._recent[self.position.tag] = None
+        asked, self._heal = self._asked_again(), Heal.NO
+        crowded = len(self._early) == _MAX_EARLY  # more may have come than were kept
+        self._advance_early()
+        if self._early or crowded or asked:
+            self.heal()
+        self.ready.set()
+
+    def hear(self, entry: Entry) -> None:
+        """Take an announced entry, in whatever order it comes."""
+        if self.position is None:
+            self._keep(entry)
+        elif entry.follows(self.position):
+            self._advance(entry)
+            self._advance_early()
+        elif entry.tag in self._recent:
+            pass
+        else:
+            if entry.offset > self.position.offset:
+                self._keep(entry)
+            self.heal()
+
+    def hear_position(self, position: Position) -> None:
+        """Take an announced position, whose entry was too large to come along."""
+        if position.tag not in self._recent:
+            self.heal()
+
+    def check(self, tail: Position) -> None:
+        """Compare with the history's tail. An older one counts too: the newest may have been rolled back."""
+        if self.position is not None and tail != self.position:
+            self.heal()
+
+    def heal(self) -> None:
+        """Read the history in a moment, unless that is under way."""
+        if self.position is None:
+            self._heal = Heal.AGAIN  # the tail that `start` waits for may be older than this asking
+        elif self._heal is Heal.NO:
+            self._heal = Heal.YES
+            self._spawn(self._healing())
+        else:
+            self._heal = Heal.AGAIN
+
+    async def _healing(self) -> None:
+        delay = GRACE
+        while self._heal is not Heal.NO:
+            await asyncio.sleep(delay)
+            self._heal = Heal.YES
+            try:
+                more = await self._read()
+            except Exception as error:
+                # Also what no history should raise: a follower that stops healing would be deaf.
+                delay = min(max(delay, GRACE) * 2, _MAX_BACKOFF)
+                logger.warning(
+                    "The history does not answer; trying again in %.2f s",
+                    delay,
+                    exc_info=not isinstance(error, HistoryError),
+                )
+                continue
+            delay = 0 if more else GRACE
+            # No await between this look and the end: whoever asks later starts a new healing.
+            if not more and not self._asked_again():
+                self._heal = Heal.NO
+        for stream in list(self.streams):
+            stream.healed()
+
+    def _asked_again(self) -> bool:
+        return self._heal is Heal.AGAIN
+
+    async def _read(self) -> bool:
+        """Read once; tell whether there is more to read at once."""
+        asked = self.position
+        if asked is None:
+            return False
+        page = await self._history.read(self.topic, asked, limit=READ_LIMIT)
+        if self.position != asked:
+            self._heal = Heal.AGAIN  # entries came while reading: this page is no longer the next one
+            return False
+        if isinstance(page, Gone):
+            self.position = page.tail
+            self._early.clear()
+            self._recent = {page.tail.tag: None}
+            for stream in list(self.streams):
+                stream.suspect(self.topic)
+            return False
+        for entry in page.entries:
+            self._advance(entry)
+        self._advance_early()
+        if not page.more:
+            # What is still early was announced, but does not stand in the history (any more).
+            self._early.clear()
+        return page.more
+
+    def _advance(self, entry: Entry) -> None:
+        self.position = entry.position
+        self._recent[entry.tag] = None
+        if len(self._recent) > _RECENT:
+            del self._recent[next(iter(self._recent))]
+        for stream in list(self.streams):
+            stream.offer(self.topic, entry)
+
+    def _advance_early(self) -> None:
+        while self._early and self.position is not None:
+            entry = self._early.pop(self.position.offset + 1, None)
+            if entry is None:
+                break
+            if not entry.follows(self.position):
+                self.heal()
+                break
+            self._advance(entry)
+        if self._early and self.position is not None:
+            reached = self.position.offset
+            self._early = {offset: entry for offset, entry in self._early.items() if offset > reached}
+
+    def _keep(self, entry: Entry) -> None:
+        if len(self._early) < _MAX_EARLY:
+            self._early[entry.offset] = entry

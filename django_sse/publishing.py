@@ -1,0 +1,221 @@
+"""Sending events: append to the history, then ring the doorbell."""
+
+import asyncio
+import json
+import logging
+from collections.abc import Iterable
+from functools import partial
+from threading import Lock
+from typing import Any, Final
+
+from django.core.exceptions import SynchronousOnlyOperation
+from django.db import connections
+
+from django_sse import layers
+from django_sse.conf import get_settings
+from django_sse.exceptions import EventError, HistoryError, PublishError, TopicError
+from django_sse.history import BaseHistory, get_history
+from django_sse.positions import Cursor, Entry
+from django_sse.signals import event_sent
+from django_sse.topics import check_topic, user_topic
+from django_sse.wire import Event, check_not_reserved
+
+logger = logging.getLogger(__name__)
+
+#: What ``to`` may be: a topic, a user, or several of these.
+Recipients = Any
+
+
+async def asend_event(
+    to: Recipients,
+    event: str,
+    data: object = None,
+    *,
+    text: str | None = None,
+    key: str | None = None,
+    version: int | None = None,
+    idempotency_key: str | None = None,
+) -> None:
+    """Send an event now; its arguments and errors are those of `send_event`."""
+    topics, value = topics_of(to), make_event(event, data, text=text)
+    history = get_history()
+    for topic in topics:
+        try:
+            entry = await history.aappend(
+                topic, value, key=key, version=version, idempotency_key=idempotency_key
+            )
+        except HistoryError as error:
+            raise _publish_error(event, topic) from error
+        if entry is not None:
+            _ring(entry)
+            await event_sent.asend_robust(sender=Entry, entry=entry)
+
+
+def send_event(
+    to: Recipients,
+    event: str,
+    data: object = None,
+    *,
+    text: str | None = None,
+    on_commit: bool = True,
+    using: str = "default",
+    key: str | None = None,
+    version: int | None = None,
+    idempotency_key: str | None = None,
+) -> None:
+    """Send an event to a topic, a user, or an iterable of these.
+
+    ``data`` is encoded as JSON, ``text`` is sent as it is (line ends become LF). In a transaction of the
+    database ``using`` it is sent after the commit, and not at all after a rollback; elsewhere at once. What
+    fails then is logged, never raised. With ``on_commit=False`` it is sent now, and failures raise.
+
+    ``key`` and ``version``: an event whose version is not above the last one of its key is dropped.
+    ``idempotency_key``: two sendings with the same key are one event.
+
+    Raises EventError for a name or data that cannot be sent, or that is larger than MAX_EVENT; TopicError
+    for a wrong topic; PublishError where it could not be sent now; SynchronousOnlyOperation in a running
+    event loop, where ``await asend_event()`` belongs.
+    """
+    _check_no_loop("send_event")
+    topics, value = topics_of(to), make_event(event, data, text=text)
+    # A wrong configuration raises here, not after the commit, where it would only be logged.
+    history = get_history()
+    send = partial(_send, history, topics, value, key=key, version=version, idempotency_key=idempotency_key)
+    if not on_commit:
+        send()
+        return
+
+    def quietly() -> None:  # a function: Django 5.2 asks a robust callback that fails for its __qualname__
+        _send_quietly(send)
+
+    connection = connections[using]
+    if connection.connection is not None and (connection.in_atomic_block or not connection.autocommit):
+        connection.on_commit(quietly, robust=True)
+    else:
+        # No connection, or none in a transaction; asking on_commit() would open one for nothing.
+        quietly()
+
+
+async def aget_cursor(*topics: str) -> str:
+    """Return where topics stand now, as the cursor that a stream resumes from."""
+    return Cursor.of(await get_history().atail([check_topic(topic) for topic in topics])).encode()
+
+
+def get_cursor(*topics: str) -> str:
+    """Do what `aget_cursor` does."""
+    return Cursor.of(get_history().tail([check_topic(topic) for topic in topics])).encode()
+
+
+def topics_of(to: Recipients) -> tuple[str, ...]:
+    """Return the topics of a topic, a user, or an iterable of these; raise TopicError for anything else."""
+    if isinstance(to, str):
+        return (check_topic(to),)
+    if hasattr(to, "is_authenticated"):
+        return (user_topic(to),)
+    if isinstance(to, Iterable) and not isinstance(to, bytes):
+        return tuple(dict.fromkeys(topic for one in to for topic in topics_of(one)))
+    msg = f"an event cannot be sent to {to!r}: name a topic, a user, or an iterable of these"
+    raise TopicError(msg)
+
+
+def make_event(name: str, data: object = None, *, text: str | None = None) -> Event:
+    """Return the event of these arguments; raise EventError where it cannot be sent."""
+    settings = get_settings()
+    if text is None:
+        try:
+            # ensure_ascii would triple the size of most of the world's texts.
+            text = json.dumps(
+                data, cls=settings.JSON_ENCODER, ensure_ascii=False, allow_nan=False, separators=(",", ":")
+            )
+        except (TypeError, ValueError, RecursionError) as error:
+            msg = (
+                f"the data of event {name!r} is not JSON: {error}; send values that JSON has, or set "
+                "DJANGO_SSE['JSON_ENCODER']"
+            )
+            raise EventError(msg) from error
+    elif data is not None:
+        msg = f"event {name!r} was given data and text: give one of them"
+        raise EventError(msg)
+    event = check_not_reserved(Event(name=name, text=text))
+    if len(event.block) > settings.MAX_EVENT:
+        msg = (
+            f"event {name!r} has {len(event.block)} bytes, more than DJANGO_SSE['MAX_EVENT'] = "
+            f"{settings.MAX_EVENT}: send an id or an address that the page fetches, or raise the limit"
+        )
+        raise EventError(msg)
+    return event
+
+
+def _send(
+    history: BaseHistory,
+    topics: tuple[str, ...],
+    event: Event,
+    *,
+    key: str | None,
+    version: int | None,
+    idempotency_key: str | None,
+) -> None:
+    for topic in topics:
+        try:
+            entry = history.append(topic, event, key=key, version=version, idempotency_key=idempotency_key)
+        except HistoryError as error:
+            raise _publish_error(event.name, topic) from error
+        if entry is not None:
+            _ring(entry)
+            event_sent.send_robust(sender=Entry, entry=entry)
+
+
+def _send_quietly(send: partial[None]) -> None:
+    try:
+        send()
+    except PublishError:
+        # The transaction is done: the request must not fail for its event.
+        logger.exception("An event was not sent")
+
+
+def _publish_error(name: str, topic: str) -> PublishError:
+    return PublishError(f"event {name!r} was not sent to {topic!r}: the history does not answer")
+
+
+def _check_no_loop(name: str) -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    msg = f"{name}() was called in a running event loop, which it would block: use `await a{name}()`"
+    raise SynchronousOnlyOperation(msg)
+
+
+# -- a process that nobody hears -------------------------------------------------------------------
+
+
+class _Hearing:
+    """What this process knows about being heard."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.requested = False
+        self.warned = False
+
+
+_hearing: Final = _Hearing()
+
+
+def note_request() -> None:
+    """Remember that this process answers requests, so it may have streams."""
+    _hearing.requested = True
+
+
+def _ring(entry: Entry) -> None:
+    if layers.ring(entry) or _hearing.requested or _hearing.warned or get_history().shared:
+        return
+    with _hearing.lock:
+        if _hearing.warned:
+            return
+        _hearing.warned = True
+    logger.warning(
+        "Nobody hears the events of this process: their history is in its own memory, and no request ever "
+        "came here. Send them in the process that serves the streams (its views, signals, threads), or "
+        "configure a channel layer and a history that processes share: see CHANNEL_LAYERS and "
+        "DJANGO_SSE['HISTORY'] in the documentation. This is said once."
+    )

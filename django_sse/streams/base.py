@@ -1,0 +1,172 @@
+"""What every stream has: bytes that wait for an outlet, a heartbeat, a life and an end."""
+
+import asyncio
+import json
+import logging
+import random
+from abc import ABC, abstractmethod
+from contextlib import suppress
+from typing import Any, Protocol
+
+from django_sse.conf import Settings
+from django_sse.hub import Hub
+from django_sse.signals import stream_closed, stream_opened
+from django_sse.wire import HEARTBEAT, Event, encode, encode_retry
+
+logger = logging.getLogger(__name__)
+
+
+class Outlet(Protocol):
+    """Where a stream's bytes go."""
+
+    @property
+    def free(self) -> bool:
+        """Whether it takes a write now."""
+
+    def write(self, data: bytes) -> None:
+        """Take bytes; called only while free. The stream's `resume` is called when it is free again."""
+
+    def finish(self) -> None:
+        """End politely: nothing follows what was written."""
+
+
+def reserved_event(name: str, **data: object) -> Event:
+    """Return an event of this package's own, whose data is JSON."""
+    return Event(name=name, text=json.dumps(data, separators=(",", ":")))
+
+
+class BaseStream(ABC):
+    """Bytes that wait for an outlet, and how a connection lives and ends."""
+
+    def __init__(self, *, settings: Settings, seconds: float | None = None) -> None:
+        #: Seconds that it may live; spread, so that streams which came together do not come back so.
+        self.seconds = settings.MAX_AGE * random.uniform(0.8, 1.0)  # noqa: S311  (not a secret)
+        self.reason = "age"
+        if seconds is not None and seconds < self.seconds:
+            self.seconds, self.reason = seconds, "session"
+        self.settings = settings
+        self.ended = False
+        self._hub: Hub | None = None
+        self._outlet: Outlet | None = None
+        self._deadline = 0.0
+        self._closed = False
+        self._scheduled = False
+        self._silent = False
+
+    @property
+    def hub(self) -> Hub:
+        """The hub that serves it, once it is open."""
+        if self._hub is None:
+            msg = "a stream has no hub before open()"
+            raise RuntimeError(msg)
+        return self._hub
+
+    def open(self, outlet: Outlet) -> None:
+        """Begin to write to an outlet, in the running event loop; closed before, it stays closed."""
+        if self._closed:
+            outlet.finish()
+            return
+        self._hub = Hub.current()
+        self._outlet = outlet
+        self._deadline = self._hub.loop.time() + self.seconds
+        self._hub.add(self)
+        retry = self.settings.RETRY * random.uniform(0.75, 1.25)  # noqa: S311  (not a secret)
+        self.put_bytes(encode_retry(retry))
+        self.start()
+
+    @abstractmethod
+    def start(self) -> None:
+        """Begin what gives this stream its events."""
+
+    @abstractmethod
+    def put_bytes(self, data: bytes) -> None:
+        """Queue ready-made bytes."""
+
+    @property
+    @abstractmethod
+    def waiting(self) -> bool:
+        """Whether something is queued."""
+
+    @abstractmethod
+    def compose(self) -> bytes:
+        """Return everything queued, ready to leave, and forget it."""
+
+    @abstractmethod
+    def look(self) -> None:
+        """Go on: the queue is empty and the outlet free."""
+
+    def schedule(self) -> None:
+        """Flush once in the next turn of the loop, where the outlet is free; else it asks by itself."""
+        if not self._scheduled and self._outlet is not None and self._outlet.free:
+            self._scheduled = True
+            self.hub.schedule(self)
+
+    def flush(self) -> None:
+        """Write everything queued as one write; after the last one, finish."""
+        self._scheduled = False
+        if self._closed or self._outlet is None or not self._outlet.free:
+            return
+        if self.waiting:
+            self._silent = False
+            self._outlet.write(self.compose())
+        if self.ended:
+            self._outlet.finish()
+
+    def resume(self) -> None:
+        """Go on: the outlet is free."""
+        if self.waiting or self.ended:
+            self.flush()
+        else:
+            self.look()
+
+    def beat(self, now: float) -> None:
+        """Write a heartbeat where nothing was written since the last beat; end where time is over."""
+        if now >= self._deadline:
+            self.end(self.reason)
+        elif self._silent and not self.waiting:
+            self.put_bytes(HEARTBEAT)
+            self.schedule()
+        self._silent = True
+
+    # -- the end --------------------------------------------------------------------------------
+
+    def end(self, reason: str, *, reconnect: bool = True, id: str | None = None) -> None:  # noqa: A002
+        """End politely: say why with ``sse-close`` behind what is queued, then finish."""
+        if self.ended or self._closed:
+            return
+        self._leave()
+        self.put_bytes(encode(reserved_event("sse-close", reason=reason, reconnect=reconnect), id=id))
+        self.ended = True
+        self.schedule()
+
+    def close(self) -> None:
+        """End at once: the client is gone. Safe from any thread, and any number of times."""
+        hub, self._closed = self._hub, True
+        if hub is None or hub.loop.is_closed():
+            return
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:
+            running = None
+        if running is hub.loop:
+            self._leave()
+        else:
+            with suppress(RuntimeError):  # the loop was closed meanwhile, and the stream with it
+                hub.loop.call_soon_threadsafe(self._leave)
+
+    def _leave(self) -> None:
+        if self._hub is not None and self in self._hub.streams:
+            self._hub.discard(self)
+            if stream_closed.has_listeners(type(self)):
+                self._hub.spawn(_announce(stream_closed, self))
+
+    def opened(self) -> None:
+        """Tell the project that this stream has begun."""
+        if stream_opened.has_listeners(type(self)):
+            self.hub.spawn(_announce(stream_opened, self))
+
+
+async def _announce(signal: Any, stream: BaseStream) -> None:
+    for receiver, error in await signal.asend_robust(sender=type(stream), stream=stream):
+        if isinstance(error, Exception):
+            logger.error("A receiver failed: %r", receiver, exc_info=error)

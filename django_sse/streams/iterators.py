@@ -1,0 +1,84 @@
+"""A stream over a project's own async iterator."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterable, Mapping
+from typing import Any
+
+from django_sse.conf import get_settings
+from django_sse.publishing import make_event
+from django_sse.streams.base import BaseStream
+from django_sse.wire import Event, check_not_reserved, encode
+
+logger = logging.getLogger(__name__)
+
+#: The id of an iterator's last event: a client that comes back with it is answered by 204.
+END_ID = "end"
+
+#: What an iterator gives: an event, a text (sent as ``message``), or a mapping (its JSON likewise).
+Streamable = Event | str | Mapping[str, Any]
+
+
+class IteratorStream(BaseStream):
+    """One connection over a project's own async iterator."""
+
+    def __init__(self, events: AsyncIterable[Streamable]) -> None:
+        super().__init__(settings=get_settings(), seconds=None)
+        self._events = events
+        self._queue: list[bytes] = []
+        self._task: asyncio.Task[None] | None = None
+        self._room = asyncio.Event()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something is queued."""
+        return bool(self._queue)
+
+    def put_bytes(self, data: bytes) -> None:
+        """Queue ready-made bytes."""
+        self._queue.append(data)
+
+    def compose(self) -> bytes:
+        """Return everything queued, and forget it."""
+        queue, self._queue = self._queue, []
+        return b"".join(queue)
+
+    def start(self) -> None:
+        """Iterate in a task, in the request's own context."""
+        self._task = asyncio.get_running_loop().create_task(self._iterate())
+        self.opened()
+        self.schedule()
+
+    def look(self) -> None:
+        """Let the iterator go on: everything was written."""
+        self._room.set()
+
+    async def _iterate(self) -> None:
+        try:
+            async for item in self._events:
+                self.put_bytes(encode(_event(item)))
+                self.schedule()
+                # One event ahead at most: a slow client slows the iterator, nothing piles up.
+                self._room.clear()
+                await self._room.wait()
+            self.end("end", reconnect=False, id=END_ID)
+        except Exception:
+            logger.exception("The iterator of an event stream failed")
+            self.end("error", reconnect=False, id=END_ID)
+        finally:
+            aclose = getattr(self._events, "aclose", None)
+            if aclose is not None:
+                await aclose()
+
+    def _leave(self) -> None:
+        super()._leave()
+        if self._task is not None and self._task is not asyncio.current_task():
+            self._task.cancel()
+
+
+def _event(item: Streamable) -> Event:
+    if isinstance(item, Event):
+        return check_not_reserved(item)
+    if isinstance(item, str):
+        return make_event("message", text=item)
+    return make_event("message", item)

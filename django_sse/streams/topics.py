@@ -1,0 +1,328 @@
+"""A stream of topics.
+
+It is a synchronous state machine: it is offered entries by followers, and gives bytes to its outlet; it
+never awaits the layer or the history by itself. In each of its topics it is LIVE, where its queue ends
+at the follower's position, or it is catching up from the history. When its client is slow it drops its
+queue, and catches up at the client's pace: the history is the buffer.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from contextvars import Context
+from dataclasses import dataclass
+
+from django_sse.conf import Settings
+from django_sse.followers import Follower
+from django_sse.history import Gone, Page
+from django_sse.positions import Cursor, Entry, Position, encode_segment, frame
+from django_sse.streams.base import BaseStream, reserved_event
+from django_sse.wire import Event, check_not_reserved, encode
+
+logger = logging.getLogger(__name__)
+
+#: What a project gives as the first state of topics that start fresh, or were reset.
+FirstState = Callable[[Collection[str]], Awaitable[Iterable[Event]]]
+
+
+@dataclass(slots=True, eq=False)
+class _Place:
+    """A stream's place in one topic."""
+
+    topic: str
+    follower: Follower
+    #: What is queued, and what has left.
+    queued: Position
+    sent: Position
+    #: The part of the cursor that may be claimed; empty while a first state is owed, so that a client
+    #: which is cut off before it is asked for again.
+    segment: bytes
+    live: bool
+    owes_state: bool = False
+    #: The history showed nothing more, and yet the follower is elsewhere: wait for it to move.
+    waits: bool = False
+    #: The follower's position when the last read began.
+    seen: Position | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Reset:
+    """A topic goes on from its tail: what was between is gone."""
+
+    position: Position
+    segment: bytes
+    block: bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _State:
+    """The first state of topics, without ids."""
+
+    places: tuple[_Place, ...]
+    data: bytes
+
+
+class Stream(BaseStream):
+    """One connection that follows topics.
+
+    ``cursor`` is where the client stands: None where it brought none. ``malformed`` tells that it
+    brought one that does not parse, which is answered by a reset. ``seconds`` bounds its life beside
+    MAX_AGE. ``first_state`` is asked for events for topics that start fresh or were reset, in
+    ``context``.
+    """
+
+    def __init__(
+        self,
+        topics: Iterable[str],
+        *,
+        settings: Settings,
+        cursor: Cursor | None = None,
+        malformed: bool = False,
+        refused: Collection[str] = (),
+        seconds: float | None = None,
+        first_state: FirstState | None = None,
+        context: Context | None = None,
+    ) -> None:
+        super().__init__(settings=settings, seconds=seconds)
+        self._topics = tuple(dict.fromkeys(topics))
+        self._cursor = cursor
+        self._malformed = malformed
+        self._refused = tuple(refused)
+        self._first_state = first_state
+        self._context = context
+        self._places: dict[str, _Place] = {}
+        self._queue: list[bytes | _State | tuple[_Place, Entry | _Reset]] = []
+        self._pending = 0
+        self._catching_up = False
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """The topics that it follows."""
+        return self._topics
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something is queued."""
+        return bool(self._queue)
+
+    def start(self) -> None:
+        """Wait for the followers, then attach."""
+        self.hub.spawn(self._start())
+
+    async def _start(self) -> None:
+        followers = await self.hub.follow(self, self._topics)
+        if self.ended or self._closed:
+            # It ended while it waited: `follow` may have added it after `_leave` took it away.
+            self.hub.unfollow(self, self._topics)
+            return
+        self.attach(followers)
+        self.opened()
+
+    def _leave(self) -> None:
+        if self._hub is not None:
+            self._hub.unfollow(self, self._topics)
+        super()._leave()
+
+    def attach(self, followers: Iterable[Follower]) -> None:
+        """Take the positions to begin from: no await stands between reading and using them."""
+        fresh = []
+        for follower in followers:
+            start = None if self._cursor is None else self._cursor.get(follower.topic)
+            is_fresh = start is None
+            if start is None:
+                fresh.append(follower.topic)
+                if (start := follower.position) is None:
+                    msg = f"the follower of {follower.topic!r} has no position yet"
+                    raise RuntimeError(msg)
+            owes_state = is_fresh and self._first_state is not None
+            self._places[follower.topic] = _Place(
+                topic=follower.topic,
+                follower=follower,
+                queued=start,
+                sent=start,
+                segment=b"" if owes_state else encode_segment(follower.topic, start),
+                live=is_fresh and not owes_state,
+                owes_state=owes_state,
+            )
+        opening = reserved_event("sse-open", topics=self._topics, fresh=fresh, refused=self._refused)
+        # Its id is the cursor resumed from, never ahead of what is still to be replayed.
+        self.put_bytes(frame((self._beside(None),), opening.block))
+        if self._malformed:
+            reset = reserved_event("sse-reset", topics=self._topics, reason="cursor")
+            self.put_bytes(encode(reset))
+        self.schedule()
+        self.look()
+
+    # -- offered by followers -------------------------------------------------------------------
+
+    def offer(self, topic: str, entry: Entry) -> None:
+        """Take the next entry of a topic: queue it where it follows, else ask the history."""
+        place = self._places.get(topic)
+        if place is None or self.ended:
+            return
+        if not place.live:
+            place.waits = False
+            self.look()
+        elif entry.follows(place.queued):
+            if not self._put(place, entry):
+                self._spill()
+                place.live = False
+                self.look()
+        elif entry.position != place.queued:
+            place.live = False
+            self.look()
+
+    def suspect(self, topic: str) -> None:
+        """Compare a topic with the history again."""
+        if (place := self._places.get(topic)) is not None:
+            place.live = place.waits = False
+            self.look()
+
+    def healed(self) -> None:
+        """Look again whether topics can go live."""
+        for place in self._places.values():
+            place.waits = False
+        self.look()
+
+    def look(self) -> None:
+        """Catch up where a topic is behind, nothing is queued and the outlet is free."""
+        if (
+            self._catching_up
+            or self._queue
+            or self.ended
+            or self._closed
+            or self._outlet is None
+            or not self._outlet.free
+            or all(place.live or place.waits for place in self._places.values())
+        ):
+            return
+        self._catching_up = True
+        self.hub.spawn(self._catch_up(), context=self._context)
+
+    async def _catch_up(self) -> None:
+        try:
+            await self.hub.catch_up(self)
+        finally:
+            self._catching_up = False
+        self.look()
+
+    # -- catching up, one read at a time --------------------------------------------------------
+
+    async def prepare(self) -> None:
+        """Queue the first state of the topics that owe it, before anything else of theirs."""
+        places = tuple(place for place in self._places.values() if place.owes_state)
+        if not places or self._first_state is None or self.ended or self._closed:
+            return
+        for place in places:
+            place.owes_state = False
+        try:
+            events = list(await self._first_state([place.topic for place in places]))
+            data = b"".join(encode(check_not_reserved(event)) for event in events)
+        except Exception:
+            # Without their state these topics would be silently wrong; the client comes back and asks again.
+            logger.exception("The first state of a stream failed")
+            self.end("error")
+            return
+        self._queue.append(_State(places=places, data=data))
+        self._pending += len(data)
+        self.schedule()
+
+    def lagging(self) -> tuple[str, Position] | None:
+        """Return the topic that waits longest and where it is, None where there is no need or no room."""
+        if self.ended or self._closed or self._pending > self.settings.MAX_PENDING // 2:
+            return None
+        for topic, place in self._places.items():
+            if not (place.live or place.waits):
+                # Round robin: the next read is another topic's.
+                del self._places[topic]
+                self._places[topic] = place
+                place.seen = place.follower.position
+                return topic, place.queued
+        return None
+
+    def take(self, topic: str, asked: Position, page: Page | Gone) -> None:
+        """Queue what was read; go live where the follower is at the very same entry."""
+        place = self._places[topic]
+        if self.ended or self._closed or place.queued != asked:
+            return  # the queue was spilled, or the topic reset, while the history was read
+        if isinstance(page, Gone):
+            self._reset(place, page.tail)
+            return
+        for entry in page.entries:
+            if not self._put(place, entry):
+                return  # no room: the rest is read again when there is
+        if page.more:
+            return
+        # No await between comparing and going live. LIVE means equal, nothing else: a stream that is
+        # ahead of its follower could go deaf when the follower starts anew.
+        position = place.follower.position
+        if position == place.queued:
+            place.live = True
+        elif not page.entries and position == place.seen:
+            place.waits = True
+            place.follower.heal()
+
+    def _reset(self, place: _Place, tail: Position) -> None:
+        place.queued = tail
+        place.owes_state = self._first_state is not None
+        segment = b"" if place.owes_state else encode_segment(place.topic, tail)
+        event = reserved_event("sse-reset", topics=[place.topic], reason="history")
+        self._queue.append((place, _Reset(position=tail, segment=segment, block=event.block)))
+        self.schedule()
+
+    # -- the queue ------------------------------------------------------------------------------
+
+    def put_bytes(self, data: bytes) -> None:
+        """Queue ready-made bytes, which no spill drops."""
+        self._queue.append(data)
+
+    def _put(self, place: _Place, entry: Entry) -> bool:
+        size = len(entry.frame)
+        if self._queue and self._pending + size > self.settings.MAX_PENDING:
+            return False
+        self._queue.append((place, entry))
+        self._pending += size
+        place.queued = entry.position
+        self.schedule()
+        return True
+
+    def _spill(self) -> None:
+        """Drop the queue: every topic that it held goes back to what has left."""
+        dropped, self._queue, self._pending = self._queue, [], 0
+        for item in dropped:
+            if isinstance(item, bytes):
+                self._queue.append(item)
+            elif isinstance(item, _State):
+                for place in item.places:
+                    place.owes_state, place.live = True, False
+        for place in self._places.values():
+            if place.queued != place.sent:
+                place.queued = place.sent
+                place.live = place.waits = False
+
+    def _beside(self, own: _Place | None) -> bytes:
+        """Return the cursor's parts of all topics but one."""
+        return b"".join([place.segment for place in self._places.values() if place is not own])
+
+    def compose(self) -> bytes:
+        """Return everything queued as one write; ids are made here, from what has left in each topic."""
+        queue, self._queue, self._pending = self._queue, [], 0
+        alone = len(self._places) == 1
+        parts = []
+        for item in queue:
+            if isinstance(item, bytes):
+                parts.append(item)
+            elif isinstance(item, _State):
+                parts.append(item.data)
+                for place in item.places:
+                    if not place.owes_state:
+                        place.segment = encode_segment(place.topic, place.sent)
+            else:
+                place, step = item
+                place.sent, place.segment = step.position, step.segment
+                if isinstance(step, _Reset):
+                    parts.append(frame((step.segment, self._beside(place)), step.block))
+                elif alone:
+                    parts.append(step.frame)
+                else:
+                    parts.append(step.frame_beside(self._beside(place)))
+        return b"".join(parts)
