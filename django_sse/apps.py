@@ -1,0 +1,33 @@
+"""The app's start."""
+
+import time
+from typing import Any
+
+from django.apps import AppConfig
+from django.core.signals import request_started
+from django.utils.module_loading import autodiscover_modules
+from django.utils.translation import gettext_lazy as _
+
+from django_sse.markup import STARTED
+from django_sse.publishing import note_request
+
+
+class DjangoSSEConfig(AppConfig):
+    """Finds every app's ``sse.py``, and stamps requests."""
+
+    name = "django_sse"
+    verbose_name = _("Server-Sent Events")
+
+    def ready(self) -> None:
+        """Connect what must be there from the beginning."""
+        request_started.connect(_stamp, dispatch_uid="django_sse.stamp")
+        autodiscover_modules("sse")
+
+
+def _stamp(
+    *, scope: dict[str, Any] | None = None, environ: dict[str, Any] | None = None, **_: object
+) -> None:
+    note_request()
+    carrier = environ if scope is None else scope
+    if carrier is not None:
+        carrier[STARTED] = time.monotonic()

@@ -1,0 +1,175 @@
+"""The response of an event stream.
+
+Under Django's own handler a response is iterated. Django (5.2 to 6.1) nests generators around an
+iterator and closes only the outermost, so a source that is waiting would be left to the garbage
+collector; and an exception that leaves a stream damages daphne for good. So the response hands out
+one iterator object of its own, which closes its stream and raises nothing.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
+
+from asgiref.sync import SyncToAsync, sync_to_async
+from django.db import connections
+from django.http import HttpRequest, StreamingHttpResponse
+
+from django_sse.streams import END_ID, BaseStream, IteratorStream, Streamable
+from django_sse.wire import CONTENT_TYPE
+
+logger = logging.getLogger(__name__)
+
+#: The headers that matter. ``Content-Encoding`` keeps GZipMiddleware away, which holds events back;
+#: the others keep caches and buffering proxies away. ``Connection`` is the server's own business.
+HEADERS: Mapping[str, str] = {
+    "Content-Type": CONTENT_TYPE,
+    "Cache-Control": "no-cache, no-transform",
+    "X-Accel-Buffering": "no",
+    "Content-Encoding": "identity",
+}
+WSGI_REFUSAL = (
+    "Event streams need ASGI: serve this project with daphne, uvicorn, hypercorn or another ASGI server "
+    "instead of WSGI.\n"
+)
+
+
+def is_asgi(request: HttpRequest) -> bool:
+    """Tell whether a request came through ASGI; under WSGI a stream would hold its worker for ever."""
+    return hasattr(request, "scope")
+
+
+class EventStreamResponse(StreamingHttpResponse):
+    """A response over a stream, or over a project's own async iterator of events.
+
+    The iterator gives `Event` values, texts (sent as ``message``) or anything that JSON can say
+    (likewise), and is used once: its end is told with ``sse-close``, and a browser that reconnects
+    after it gets 204, which stops it. What it raises is logged, and ends the stream likewise. Under
+    WSGI the answer is 501 and a sentence.
+    """
+
+    def __init__(
+        self,
+        events: BaseStream | AsyncIterable[Streamable],
+        *,
+        request: HttpRequest,
+        status: int | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self._outlet: IteratorOutlet | None = None
+        if not is_asgi(request):
+            super().__init__([WSGI_REFUSAL.encode()], status=501, content_type="text/plain; charset=utf-8")
+            return
+        if not isinstance(events, BaseStream) and last_event_id(request) == END_ID:
+            super().__init__(_nothing(), status=204)
+            del self.headers["Content-Type"]
+            return
+        stream = events if isinstance(events, BaseStream) else IteratorStream(events)
+        self._outlet = IteratorOutlet(stream)
+        super().__init__(self._outlet, status=status, headers={**HEADERS, **(headers or {})})
+
+    # Django's is an async generator function; ours returns the iterator itself, which it closes.
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Return the outlet, or what a middleware has wrapped around it."""
+        if self._outlet is not None and vars(self)["_iterator"] is self._outlet:
+            return self._outlet
+        return super().__aiter__()
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    return
+    yield b""  # what makes this an asynchronous iterator
+
+
+def last_event_id(request: HttpRequest) -> str:
+    """Return the id that a client comes back with, empty where it brings none.
+
+    Browsers send the header; polyfills, and pages that carry a cursor, the query parameter.
+    """
+    return request.headers.get("Last-Event-ID", "") or request.GET.get("lastEventId", "")
+
+
+class IteratorOutlet:
+    """Hands a stream's bytes to whoever iterates the response, who is waited for: back-pressure."""
+
+    def __init__(self, stream: BaseStream) -> None:
+        self._stream = stream
+        self._started = False
+        self._finished = False
+        self._asked: asyncio.Future[bytes] | None = None
+
+    def __aiter__(self) -> "IteratorOutlet":
+        """Return itself."""
+        return self
+
+    async def __anext__(self) -> bytes:
+        """Wait for the next bytes; no exception but cancellation leaves from here."""
+        try:
+            if not self._started:
+                self._started = True
+                await release_request()
+                self._stream.open(self)
+            if not self._finished:
+                return await self._next()
+        except Exception:
+            logger.exception("A stream failed")
+        self.close()
+        raise StopAsyncIteration
+
+    async def _next(self) -> bytes:
+        self._asked = asyncio.get_running_loop().create_future()
+        try:
+            self._stream.resume()
+            if self._finished and not self._asked.done():
+                return b""
+            return await self._asked
+        finally:
+            self._asked = None
+
+    @property
+    def free(self) -> bool:
+        """Whether somebody waits for bytes."""
+        return self._asked is not None and not self._asked.done()
+
+    def write(self, data: bytes) -> None:
+        """Give bytes to who waits."""
+        if self._asked is not None:
+            self._asked.set_result(data)
+
+    def finish(self) -> None:
+        """End the iteration behind what was written."""
+        self._finished = True
+        if self._asked is not None and not self._asked.done():
+            self._asked.set_result(b"")
+
+    async def aclose(self) -> None:
+        """End: the client is gone."""
+        self.close()
+
+    def close(self) -> None:
+        """End: Django is done with the response. Safe from any thread, and any number of times."""
+        self._stream.close()
+
+
+async def release_request() -> None:
+    """Give back the request's thread and database connections, which a stream would hold for hours.
+
+    Under Django's ASGI handler each request has a thread for its synchronous code, and that thread its
+    own connections; they live until the response ends. Elsewhere, as in the test client, threads are
+    shared and nothing is touched. The table of threads is asgiref's own business: where it changes,
+    this does nothing, and only costs memory.
+    """
+    try:
+        context = SyncToAsync.thread_sensitive_context.get(None)
+        executors = SyncToAsync.context_to_thread_executor
+        if context is None or getattr(context, "_executor", None) is not None or context not in executors:
+            return
+        await sync_to_async(_close_connections)()
+        executors.pop(context).shutdown(wait=False)
+    except (AttributeError, KeyError, TypeError):
+        logger.warning("The request's thread could not be released: this asgiref is not known", exc_info=True)
+
+
+def _close_connections() -> None:
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:  # a TestCase's transaction must outlive the stream
+            connection.close()

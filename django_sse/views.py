@@ -1,0 +1,152 @@
+"""The view that serves event streams."""
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextvars import copy_context
+from typing import Any
+
+from django.db import connections, transaction
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
+from django.utils.decorators import classonlymethod
+from django.views import View
+
+from django_sse.access import own_topic, session_seconds, sort_topics
+from django_sse.conf import get_settings
+from django_sse.exceptions import CursorError
+from django_sse.positions import Cursor
+from django_sse.responses import (
+    HEADERS,
+    WSGI_REFUSAL,
+    EventStreamResponse,
+    is_asgi,
+    last_event_id,
+    release_request,
+)
+from django_sse.streams import Stream
+from django_sse.topics import check_topic
+from django_sse.wire import Event
+
+
+class EventStreamView(View):
+    """Serve one request's event stream.
+
+    As it is, it follows the signed-in user's own topic and the topics that the request asks for with
+    ``?topic=`` and the project's rules allow. With ``as_view(topics=["room.{pk}"])`` it follows those,
+    filled from the URL's captures, which may not hold dots: deciding who may call the view is then the
+    project's own business. Subclasses may override `get_topics` and `on_connect`.
+
+    Answers 401 where nothing may be followed and signing in would help, 403 where it would not, 400 for too
+    many topics, 501 under WSGI.
+    """
+
+    http_method_names = ["get", "head", "options"]
+    topics: Sequence[str] | None = None
+    #: What `get_topics` has refused, named in ``sse-open``.
+    refused: Collection[str] = ()
+
+    @classonlymethod
+    def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:  # noqa: N805  (a class method)
+        """Return the view, which answers by itself where signing in is missing, and opens no transactions."""
+        view = super().as_view(**initkwargs)
+        # LoginRequiredMiddleware would redirect, which EventSource takes for a failure.
+        view.login_required = False  # type: ignore[attr-defined]
+        for alias in connections:
+            # With ATOMIC_REQUESTS async views raise.
+            view = transaction.non_atomic_requests(using=alias)(view)
+        return view
+
+    async def get_topics(self, request: HttpRequest) -> Collection[str]:
+        """Return the topics to follow; asked again at every connect."""
+        if self.topics is not None:
+            return [check_topic(topic.format(**self._captures())) for topic in self.topics]
+        own = await own_topic(request)
+        allowed, self.refused = await sort_topics(request, request.GET.getlist("topic"))
+        return list(dict.fromkeys([own, *allowed] if own is not None else allowed))
+
+    async def on_connect(self, request: HttpRequest, topics: Collection[str]) -> Iterable[Event]:  # noqa: ARG002
+        """Return the first state of topics that start fresh or were reset; it is sent before their events."""
+        return ()
+
+    async def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # noqa: ARG002
+        """Answer with the stream, or say why not."""
+        if not is_asgi(request):
+            return _sentence(501, WSGI_REFUSAL)
+        settings = get_settings()
+        asked = request.GET.getlist("topic")
+        if len(asked) > settings.MAX_TOPICS:
+            return _too_many(len(asked), settings.MAX_TOPICS)
+        topics = await self.get_topics(request)
+        if len(topics) > settings.MAX_TOPICS:
+            return _too_many(len(topics), settings.MAX_TOPICS)
+        own = await own_topic(request)
+        if not topics:
+            return _nothing_allowed(signed_in=own is not None)
+        cursor, malformed = _cursor(request)
+        has_state = type(self).on_connect is not EventStreamView.on_connect
+        stream = Stream(
+            topics,
+            settings=settings,
+            cursor=cursor,
+            malformed=malformed,
+            refused=self.refused,
+            seconds=None if own is None else await session_seconds(request),
+            first_state=self._first_state if has_state else None,
+            # The project's code runs as if in its request; ours has no use for one.
+            context=copy_context() if has_state else None,
+        )
+        return EventStreamResponse(stream, request=request)
+
+    async def head(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        """Answer with the headers alone: three servers would keep an endless body's generator."""
+        response = await self.get(request, *args, **kwargs)
+        if isinstance(response, EventStreamResponse):
+            response.close()
+            return HttpResponse(headers=dict(HEADERS))
+        return response
+
+    async def _first_state(self, topics: Collection[str]) -> Iterable[Event]:
+        try:
+            return list(await self.on_connect(self.request, topics))
+        finally:
+            await release_request()
+
+    def _captures(self) -> dict[str, Any]:
+        for value in self.kwargs.values():
+            if "." in str(value):
+                # "room.{slug}" with the slug "5.staff" would name somebody else's topic.
+                msg = f"{value!r} holds a dot, which separates the parts of topics"
+                raise Http404(msg)
+        return dict(self.kwargs)
+
+
+def _cursor(request: HttpRequest) -> tuple[Cursor | None, bool]:
+    text = last_event_id(request)
+    if not text:
+        return None, False
+    try:
+        return Cursor.parse(text), False
+    except CursorError:
+        return None, True
+
+
+def _nothing_allowed(*, signed_in: bool) -> HttpResponse:
+    if signed_in:
+        return _sentence(
+            403,
+            "None of these topics may be followed. The project allows topics with django_sse.access.allow "
+            "in an app's sse.py.\n",
+        )
+    response = _sentence(
+        401,
+        "Sign in to follow a stream, or ask with ?topic= for topics that the project allows to everybody.\n",
+    )
+    # A scheme that no browser asks a password for; the standard wants one named (RFC 9110, 15.5.2).
+    response.headers["WWW-Authenticate"] = 'Session realm="events"'
+    return response
+
+
+def _too_many(count: int, limit: int) -> HttpResponse:
+    return _sentence(400, f"{count} topics are more than the {limit} that one stream may follow.\n")
+
+
+def _sentence(status: int, text: str) -> HttpResponse:
+    return HttpResponse(text, status=status, content_type="text/plain; charset=utf-8")
