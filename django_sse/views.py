@@ -12,6 +12,7 @@ from django.views import View
 from django_sse.access import own_topic, session_seconds, sort_topics
 from django_sse.conf import get_settings
 from django_sse.exceptions import CursorError
+from django_sse.history import get_history
 from django_sse.positions import Cursor
 from django_sse.responses import (
     HEADERS,
@@ -80,6 +81,7 @@ class EventStreamView(View):
         own = await own_topic(request)
         if not topics:
             return _nothing_allowed(signed_in=own is not None)
+        get_history()  # a wrong configuration must be this request's error, not a stream that ends at once
         cursor, malformed = _cursor(request)
         has_state = type(self).on_connect is not EventStreamView.on_connect
         stream = Stream(
@@ -99,7 +101,6 @@ class EventStreamView(View):
         """Answer with the headers alone: three servers would keep an endless body's generator."""
         response = await self.get(request, *args, **kwargs)
         if isinstance(response, EventStreamResponse):
-            response.close()
             return HttpResponse(headers=dict(HEADERS))
         return response
 

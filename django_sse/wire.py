@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from django_sse.exceptions import EventError
 
 CONTENT_TYPE = "text/event-stream"
-#: A comment, which clients ignore and intermediaries take for life.
-HEARTBEAT = b":\n\n"
+#: A comment, which clients ignore and intermediaries take for life. No blank line ends it: httpx-sse (0.4)
+#: takes one for an event when the stream has had an id before.
+HEARTBEAT = b":\n"
 
 # str.splitlines() also cuts at U+2028, U+0085 and others, which belong to the text.
 _LINE_END = re.compile(r"\r\n|\r|\n")
@@ -109,8 +110,8 @@ def encode(event: Event, *, id: str | None = None) -> bytes:  # noqa: A002  (the
 
 
 def encode_retry(seconds: float) -> bytes:
-    """Encode the reconnection time as a block of its own."""
-    return b"retry: %d\n\n" % round(seconds * 1000)
+    """Encode the reconnection time; the next block takes it along, so that no client sees an empty event."""
+    return b"retry: %d\n" % round(seconds * 1000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
