@@ -1,0 +1,17 @@
+"""The ASGI application of the demo: `daphne testproject.asgi:application`."""
+
+import os
+
+from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "testproject.settings")
+
+# The outer handler serves the static files: a demo has no web server in front that would.
+application = ASGIStaticFilesHandler(get_asgi_application())
+
+from django_sse.signals import stream_opened  # noqa: E402  (apps first)
+from testproject.demo.market import market  # noqa: E402
+
+# The market opens with the first stream: before that, nobody could hear its prices.
+stream_opened.connect(market.open, dispatch_uid="testproject.market")

@@ -1,0 +1,14 @@
+"""URLs of the demo's page and its forms."""
+
+from django.urls import path
+
+from testproject.demo import views
+
+app_name = "demo"
+
+urlpatterns = [
+    path("", views.index, name="index"),
+    path("sign-in/", views.sign_in, name="sign-in"),
+    path("sign-out/", views.sign_out, name="sign-out"),
+    path("notes/", views.send_note, name="send-note"),
+]
