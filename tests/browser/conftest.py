@@ -1,0 +1,176 @@
+"""Chromium, and the site whose pages it opens."""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from tests.servers.process import Serve, ServerProcess
+
+ARGUMENTS = (
+    "--no-sandbox",  # it would need privileges that containers do not have
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+SITE: Any = {
+    "application": "tests.browser.site.asgi:application",
+    "settings": "tests.browser.site.settings",
+}
+BAD = {"error", "warning"}
+#: Milliseconds that Playwright waits for what must come.
+PATIENCE = 10_000
+expect.set_options(timeout=PATIENCE)
+
+
+# One for the package, not for the session: while it lives, Playwright's event loop counts as running in this
+# thread, and asynchronous tests elsewhere could not start theirs.
+@pytest.fixture(scope="package")
+def chromium() -> Iterator[Browser]:
+    """Start this machine's Chromium, without a window."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.fail("there is no chromium here: install it (on Debian: apt-get install chromium)")
+    with sync_playwright() as playwright:
+        # Playwright switches the back/forward cache off; people have it on.
+        browser = playwright.chromium.launch(
+            executable_path=program,
+            args=ARGUMENTS,
+            ignore_default_args=["--disable-back-forward-cache"],
+        )
+        yield browser
+        browser.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """One test's part of the site: a topic, and the page of that topic."""
+
+    base_url: str
+    topic: str = field(default_factory=lambda: uuid4().hex)
+
+    @property
+    def url(self) -> str:
+        """Where the page is."""
+        return f"{self.base_url}/pages/{self.topic}/"
+
+    def write(self, body: str) -> None:
+        """Make the page, whose body is this Django template with the tag behind it."""
+        self._post(f"pages/{self.topic}/", content=body)
+
+    def open(self, page: Page, body: str = "") -> None:
+        """Make the page, and open it in a tab."""
+        self.write(body)
+        page.goto(self.url)
+
+    def finish(self, page: Page) -> None:
+        """Wait until everything sent before is shown: the events of a topic come in order."""
+        page.evaluate("finished = false")
+        self.send("finish")
+        page.wait_for_function("finished")
+
+    def send(self, event: str, data: object = None, **others: Any) -> None:
+        """Send one event to the topic, or to others that are named as `to`."""
+        self.send_all({"event": event, "data": data, **others})
+
+    def send_all(self, *events: Mapping[str, Any]) -> None:
+        """Send several events at once."""
+        self._post("send/", json=[{"to": self.topic, **event} for event in events])
+
+    def add(self, **row: Any) -> None:
+        """Add a row to the list that the page's view reads."""
+        self._post(f"rows/{self.topic}/", json=row)
+
+    def get(self, path: str) -> str:
+        """Return what the site answers."""
+        return httpx.get(f"{self.base_url}/{path}").raise_for_status().text
+
+    def _post(self, path: str, **body: Any) -> None:
+        httpx.post(f"{self.base_url}/{path}", **body).raise_for_status()
+
+
+@pytest.fixture(scope="package")
+def site_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """Serve the site to all tests that need no settings of their own."""
+    with ServerProcess(kind="daphne", log=tmp_path_factory.mktemp("site") / "log", **SITE) as server:
+        yield server
+
+
+@pytest.fixture
+def site(site_server: ServerProcess) -> Iterator[Site]:
+    """Give the test a part of the site."""
+    yield Site(base_url=site_server.base_url)
+    print(site_server.tail())  # pytest shows it where the test failed
+
+
+@pytest.fixture
+def context(chromium: Browser) -> Iterator[BrowserContext]:
+    """Make a fresh browser profile."""
+    with profile(chromium) as context:
+        yield context
+
+
+@pytest.fixture
+def complaints() -> list[str]:
+    """List what the pages complain of; a test that expects complaints takes them out."""
+    return []
+
+
+@pytest.fixture
+def page(context: BrowserContext, complaints: list[str]) -> Iterator[Page]:
+    """Open a tab, which must end without complaints: of the console, uncaught errors, its policy."""
+    yield new_page(context, complaints)
+    assert complaints == []
+
+
+@pytest.fixture
+def other_page(chromium: Browser, page: Page, complaints: list[str]) -> Iterator[Page]:
+    """Open a tab of another person, under the same demand."""
+    with profile(chromium) as context:
+        yield new_page(context, complaints)
+
+
+def serve_site(serve: Serve, **settings: Any) -> ServerProcess:
+    """Serve the site to one test, with these keys of DJANGO_SSE."""
+    return serve("daphne", **SITE, environment={"SITE_SSE": json.dumps(settings)})
+
+
+@contextmanager
+def profile(chromium: Browser) -> Iterator[BrowserContext]:
+    """Make a fresh browser profile, and close it."""
+    context = chromium.new_context()
+    context.set_default_timeout(PATIENCE)
+    yield context
+    context.close()
+
+
+def new_page(context: BrowserContext, complaints: list[str]) -> Page:
+    """Open a tab whose complaints are noted."""
+    page = context.new_page()
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda line: complaints.append(line.text) if line.type in BAD else None)
+    return page
+
+
+def texts(page: Page, selector: str) -> list[str]:
+    """Return the texts of elements as they are now, in the page's order."""
+    return page.locator(selector).all_text_contents()
+
+
+def wait_for_state(page: Page, state: str) -> None:
+    """Wait until a page shows this state of its streams."""
+    page.wait_for_selector(f"html[data-sse='{state}']", state="attached")
+
+
+def requests_of(page: Page, part: str) -> list[str]:
+    """Return a list that grows with each URL of this part that a page asks for from now on."""
+    urls: list[str] = []
+    page.on("request", lambda request: urls.append(request.url) if part in request.url else None)
+    return urls

@@ -1,0 +1,1 @@
+"""The project whose pages the browser tests open."""

@@ -1,0 +1,15 @@
+"""Settings of the browser tests' site."""
+
+import json
+import os
+
+from tests.settings import *  # noqa: F403
+
+DEBUG = True  # static files are served from where they stand
+INSTALLED_APPS = [*INSTALLED_APPS, "tests.browser.site"]  # noqa: F405
+ROOT_URLCONF = "tests.browser.site.urls"
+# Who is signed in stands in the cookie alone, so the site needs no tables.
+SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
+AUTHENTICATION_BACKENDS = ["tests.browser.site.accounts.Everybody"]
+
+DJANGO_SSE = {"RETRY": 0.1, **json.loads(os.environ.get("SITE_SSE", "{}"))}

@@ -1,0 +1,16 @@
+"""URLs of the site."""
+
+from django.urls import include, path
+
+from tests.browser.site import views
+
+urlpatterns = [
+    path("favicon.ico", views.nothing),
+    path("pages/<str:topic>/", views.page),
+    path("send/", views.send),
+    path("rows/<str:topic>/", views.add),
+    path("sign-in/<int:pk>/", views.sign_in),
+    path("closing/<str:topic>/", views.closing),
+    path("closings/<str:topic>/", views.closings),
+    path("events/", include("django_sse.urls")),
+]

@@ -1,0 +1,203 @@
+"""The HTML that connects a page."""
+
+import hashlib
+import logging
+import re
+import time
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import AnonymousUser, User
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management import call_command
+from django.http import HttpRequest
+from django.test import AsyncRequestFactory, RequestFactory
+from django.urls import include, path
+
+from django_sse import markup
+from django_sse.exceptions import HistoryError, TopicError
+from django_sse.history import Gone, get_history
+from django_sse.positions import Cursor
+from django_sse.wire import Event
+
+STATIC = Path(markup.__file__).parent / "static" / "django_sse"
+
+urlpatterns = [path("live/events/", include("django_sse.urls"))]
+pytestmark = pytest.mark.urls(__name__)
+
+
+class Elements(HTMLParser):
+    """Collect the elements of a piece of HTML, and their attributes."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note an element."""
+        self.found.append((tag, dict(attrs)))
+
+
+def attributes(html: str) -> dict[str, str | None]:
+    """Return the attributes of the only element of a piece of HTML."""
+    [(_, found)] = Elements(html).found
+    return found
+
+
+def request_of(pk: int | None = None, make: Callable[[str], HttpRequest] | None = None) -> HttpRequest:
+    """Return the request of a user, or of nobody."""
+    request = (make or RequestFactory().get)("/")
+    request.user = AnonymousUser() if pk is None else User(pk=pk)
+    return request
+
+
+def append(*topics: str) -> None:
+    """Add an entry to each topic."""
+    for topic in topics:
+        get_history().append(topic, Event(name="news", text=topic))
+
+
+async def replayed(html: str, topic: str) -> list[str]:
+    """Return what a stream brings to a page of this HTML."""
+    cursor = Cursor.parse(attributes(html)["last-id"] or "")
+    position = cursor.get(topic)
+    assert position is not None, f"{topic} is not in the cursor"
+    page = await get_history().read(topic, position, limit=100)
+    assert not isinstance(page, Gone)
+    return [entry.event.text for entry in page.entries]
+
+
+def test_script() -> None:
+    """The script is loaded deferred, and knows where the polyfill is."""
+    assert markup.script() == (
+        '<script src="/static/django_sse/sse.js" defer'
+        ' data-polyfill="/static/django_sse/vendor/eventsource.min.js"></script>'
+    )
+
+
+def test_script_with_nonce() -> None:
+    """The nonce of the policy is printed, escaped as every value."""
+    assert attributes(markup.script(nonce='a"b'))["nonce"] == 'a"b'
+
+
+def test_stream_of_named_topics() -> None:
+    """An anonymous page follows the topics that it names: its address asks for them, its cursor has them."""
+    html = markup.stream(request_of(), ["orders", "room.5", "ö&=", "orders"])
+    assert html.startswith("<sse-stream ")
+    assert html.endswith("></sse-stream>")
+    found = attributes(html)
+    assert found["src"] == "/live/events/?topic=orders&topic=room.5&topic=%C3%B6%26%3D"
+    assert list(Cursor.parse(found["last-id"] or "").positions) == list(
+        Cursor.of(get_history().tail(["orders", "room.5", "ö&="])).positions
+    )
+
+
+def test_stream_of_a_user() -> None:
+    """A signed-in user's page follows the user's own topic, which the address need not name."""
+    found = attributes(markup.stream(request_of(7)))
+    assert found["src"] == "/live/events/"
+    assert Cursor.parse(found["last-id"] or "").get("user.7") == get_history().tail(["user.7"])["user.7"]
+
+
+def test_nothing_to_follow() -> None:
+    """A page of nobody that names no topic has no stream; neither has one without authentication."""
+    assert markup.stream(request_of()) == ""
+    assert markup.stream(RequestFactory().get("/")) == ""
+
+
+def test_wrong_topic() -> None:
+    """A name that is no topic, such as that of a missing variable, is refused."""
+    with pytest.raises(TopicError, match="''"):
+        markup.stream(request_of(), [""])
+
+
+@pytest.mark.urls("django.contrib.auth.urls")
+def test_urls_that_are_not_included() -> None:
+    """Where the stream has no address, the error says which line to add."""
+    with pytest.raises(ImproperlyConfigured, match=re.escape('path("events/", include("django_sse.urls"))')):
+        markup.stream(request_of(), ["orders"])
+
+
+@pytest.mark.parametrize("make", [RequestFactory().get, AsyncRequestFactory().get])
+async def test_cursor_of_the_rendering(make: Callable[[str], HttpRequest], settings: Any) -> None:
+    """The cursor stands where the request began: what came since then is brought, not what came before."""
+    settings.DJANGO_SSE = {"RENDER_MARGIN": 0}
+    append("orders")
+    request = request_of(make=make)
+    carrier: Any = getattr(request, "scope", None) or request.environ  # type: ignore[attr-defined]
+    carrier[markup.STARTED] = time.monotonic() - 100
+    assert await replayed(markup.stream(request, ["orders"]), "orders") == ["orders"]
+    del carrier[markup.STARTED]
+    assert await replayed(markup.stream(request, ["orders"]), "orders") == []
+
+
+async def test_margin() -> None:
+    """The cursor lies RENDER_MARGIN before the request: clocks and commits are not that exact."""
+    append("orders", "orders")
+    request = request_of()
+    request.environ[markup.STARTED] = time.monotonic()  # type: ignore[attr-defined]
+    assert await replayed(markup.stream(request, ["orders"]), "orders") == ["orders", "orders"]
+
+
+def test_history_that_is_down(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Without its history a page is rendered without a cursor, and the log tells."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise HistoryError("down")
+
+    monkeypatch.setattr(get_history(), "at", fail)
+    with caplog.at_level(logging.WARNING):
+        found = attributes(markup.stream(request_of(), ["orders"]))
+    assert found["src"] == "/live/events/?topic=orders"
+    assert "last-id" not in found
+    [record] = caplog.records
+    assert record.exc_info
+
+
+def test_polyfill_is_the_pinned_one() -> None:
+    """The polyfill is the published file, of the version and hash in its README, with its licences."""
+    vendor = STATIC / "vendor"
+    readme = (vendor / "README.md").read_text()
+    version = re.search(r"event-source-polyfill (\S+)", readme)
+    digest = re.search(r"sha256 ([0-9a-f]{64})  eventsource\.min\.js", readme)
+    assert version is not None
+    assert digest is not None
+    content = (vendor / "eventsource.min.js").read_bytes()
+    assert (version[1], digest[1]) == (
+        "1.0.31",
+        "241c360c5ec515a528d231bf369b73b8098e552149cfe67ceb0c5b2881cae327",
+    )
+    assert hashlib.sha256(content).hexdigest() == digest[1]
+    assert content.startswith(b"/** @license\n * eventsource.js\n * Available under MIT License (MIT)")
+    for name in ("LICENSE", "LICENSE.md"):
+        assert "Permission is hereby granted, free of charge" in (vendor / name).read_text()
+
+
+def test_version_stands_in_one_place() -> None:
+    """No other file of the package names the polyfill's version."""
+    package = STATIC.parent.parent
+    named = [
+        file.relative_to(package).as_posix()
+        for file in package.rglob("*")
+        if file.is_file() and b"1.0.31" in file.read_bytes()
+    ]
+    assert named == ["static/django_sse/vendor/README.md"]
+
+
+def test_hashed_static_files(settings: Any, tmp_path: Path) -> None:
+    """A manifest storage collects the files, and the tag prints the addresses with their hashes."""
+    settings.STATIC_ROOT = tmp_path
+    settings.STORAGES = {
+        **settings.STORAGES,
+        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"},
+    }
+    call_command("collectstatic", interactive=False, verbosity=0)
+    found = attributes(markup.script())
+    assert re.fullmatch(r"/static/django_sse/sse\.[0-9a-f]{12}\.js", found["src"] or "")
+    assert re.fullmatch(
+        r"/static/django_sse/vendor/eventsource\.min\.[0-9a-f]{12}\.js", found["data-polyfill"] or ""
+    )
