@@ -185,7 +185,11 @@ class Follower:
         if len(self._recent) > _RECENT:
             del self._recent[next(iter(self._recent))]
         for stream in list(self.streams):
-            stream.offer(self.topic, entry)
+            try:
+                stream.offer(self.topic, entry)
+            except Exception:
+                # One stream's fault must not keep the others, nor the publisher, from this entry.
+                logger.exception("A stream failed to take an entry")
 
     def _advance_early(self) -> None:
         while self._early and self.position is not None:

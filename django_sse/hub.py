@@ -29,6 +29,8 @@ LINGER: Final = 30.0
 #: Seconds after which a group membership is renewed; layers forget it after a day.
 RENEW: Final = 3600.0
 _RENEW_SLICE: Final = 100
+#: Seconds that a layer may take to answer; it is a doorbell, and nothing waits for it longer.
+_LAYER_TIMEOUT: Final = 2.0
 #: Reads of the history for catching-up streams under way at once.
 _READS: Final = 8
 #: Streams flushed before the loop may turn to other work.
@@ -78,6 +80,7 @@ class Hub:
         self._reads = asyncio.Semaphore(_READS)
         self._unflushed: deque[Served] = deque()
         self._running = False
+        self._renewing: asyncio.Task[Any] | None = None
 
     @classmethod
     def current(cls) -> "Hub":
@@ -91,15 +94,17 @@ class Hub:
 
     # -- tasks ----------------------------------------------------------------------------------
 
-    def spawn(self, work: Coroutine[Any, Any, None], *, context: Context | None = None) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None], *, context: Context | None = None) -> asyncio.Task[Any]:
         """Run a task that this hub owns.
 
         Without a context it runs in an empty one: in that of the request which happened to start it, it
         would keep the request's thread alive, or lose it in the middle.
         """
-        task = self.loop.create_task(work, context=Context() if context is None else context)
+        context = Context() if context is None else context
+        task = self.loop.create_task(work, context=context)
         self._tasks[task] = None
-        task.add_done_callback(self._done)
+        task.add_done_callback(self._done, context=context)
+        return task
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.pop(task, None)
@@ -229,20 +234,25 @@ class Hub:
 
     async def _receiving(self, layer: BaseChannelLayer) -> None:
         # Cancelling or timing out receive() loses messages, so this one task lives as long as the hub.
-        delay = GRACE
+        delay, joined = GRACE, False
         while True:
             try:
                 if self._channel is None:
                     self._channel = await layer.new_channel()
+                if not joined:
+                    joined = True
                     for follower in list(self.followers.values()):
                         await self._join(follower.topic)
                         follower.heal()  # what was announced before is read
                 self.hear_message(await layer.receive(self._channel))
                 delay = GRACE
+            except TimeoutError:
+                # Nothing came for a while: redis-py 8 says so, unless the project sets socket_timeout.
+                await asyncio.sleep(GRACE)
             except Exception:
                 logger.warning("The channel layer failed; trying again in %.2f s", delay, exc_info=True)
-                # It may have forgotten the channel and its groups: begin anew.
-                self._channel = None
+                # It may have forgotten the channel's groups: join them again.
+                joined = False
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, _MAX_BACKOFF)
 
@@ -257,7 +267,8 @@ class Hub:
         if self._layer is None or self._channel is None:
             return  # the receive task joins every topic, and heals it, when it has a channel
         try:
-            await self._layer.group_add(group_name(self.settings.GROUP_PREFIX, topic), self._channel)
+            async with asyncio.timeout(_LAYER_TIMEOUT):
+                await self._layer.group_add(group_name(self.settings.GROUP_PREFIX, topic), self._channel)
             self._joined[topic] = self.loop.time()
         except Exception:
             # Whatever a layer raises: the tail check bounds what this costs, and the renewal mends it.
@@ -267,7 +278,10 @@ class Hub:
         topic = follower.topic
         try:
             if self._layer is not None and self._channel is not None:
-                await self._layer.group_discard(group_name(self.settings.GROUP_PREFIX, topic), self._channel)
+                async with asyncio.timeout(_LAYER_TIMEOUT):
+                    await self._layer.group_discard(
+                        group_name(self.settings.GROUP_PREFIX, topic), self._channel
+                    )
         except Exception:
             logger.warning("A group could not be left", exc_info=True)
         if follower.streams:
@@ -288,7 +302,11 @@ class Hub:
             await asyncio.sleep(pause)
             now = self.loop.time()
             for stream in list(self.streams):
-                stream.beat(now)
+                try:
+                    stream.beat(now)
+                except Exception:
+                    # One stream's fault must not end the ticker of the others.
+                    logger.exception("A stream failed at its heartbeat")
 
     async def _checking(self) -> None:
         while True:
@@ -314,5 +332,11 @@ class Hub:
                 self.spawn(self._leave(self.followers[topic]))
         if self._channel is not None:
             due = [topic for topic in ready if now - self._joined.get(topic, -RENEW) >= RENEW]
-            for topic in due[:_RENEW_SLICE]:
+            if due and (self._renewing is None or self._renewing.done()):
+                # Beside the check: a layer that hangs must not stop it.
+                self._renewing = self.spawn(self._renew(due[:_RENEW_SLICE]))
+
+    async def _renew(self, due: list[str]) -> None:
+        for topic in due:
+            if topic in self.followers and topic not in self._leaving:
                 await self._join(topic)

@@ -30,6 +30,7 @@ MESSAGE_TYPE: Final = "sse.entry"
 MAX_CARRIED = 8192
 # Doorbells that wait for the layer; what does not fit is lost, and found by the tail check.
 _MAX_WAITING = 1000
+_TIMEOUT = 2.0
 
 
 class Listener(Protocol):
@@ -198,7 +199,8 @@ class LayerBell:
         while self._waiting:
             entry = self._waiting.popleft()
             try:
-                await self._layer.group_send(group_name(self._prefix, entry.topic), encode_message(entry))
+                async with asyncio.timeout(_TIMEOUT):
+                    await self._layer.group_send(group_name(self._prefix, entry.topic), encode_message(entry))
             except Exception:
                 # Whatever a layer raises: the history has the entry, the tail check will find it.
                 logger.warning("The channel layer did not take a doorbell", exc_info=True)

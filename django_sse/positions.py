@@ -27,8 +27,10 @@ MAX_TAG = 2**TAG_BITS - 1
 #: The largest offset: JavaScript compares offsets as numbers.
 MAX_OFFSET = 2**53 - 1
 MAX_CURSOR = 4096
-#: Topics whose cursor always fits: each has at most 37 characters.
-MAX_CURSOR_TOPICS = (MAX_CURSOR - 1) // 37
+#: Bytes of one segment at most, its separator included.
+MAX_SEGMENT = 37
+#: Topics whose cursor always fits.
+MAX_CURSOR_TOPICS = (MAX_CURSOR - 1) // MAX_SEGMENT
 
 _VERSION = "1"
 _BEFORE_SEGMENT = len(b"id: 1")

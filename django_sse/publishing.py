@@ -3,10 +3,11 @@
 import asyncio
 import json
 import logging
+import os
 from collections.abc import Iterable
 from functools import partial
 from threading import Lock
-from typing import Any, Final
+from typing import Any
 
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db import connections
@@ -198,7 +199,16 @@ class _Hearing:
         self.warned = False
 
 
-_hearing: Final = _Hearing()
+_hearing = _Hearing()
+
+
+def _after_fork() -> None:
+    # Another process, whose requests and warnings are its own.
+    global _hearing  # noqa: PLW0603
+    _hearing = _Hearing()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def note_request() -> None:

@@ -11,7 +11,7 @@ from django.views import View
 
 from django_sse.access import own_topic, session_seconds, sort_topics
 from django_sse.conf import get_settings
-from django_sse.exceptions import CursorError
+from django_sse.exceptions import CursorError, TopicError
 from django_sse.history import get_history
 from django_sse.positions import Cursor
 from django_sse.responses import (
@@ -60,7 +60,11 @@ class EventStreamView(View):
     async def get_topics(self, request: HttpRequest) -> Collection[str]:
         """Return the topics to follow; asked again at every connect."""
         if self.topics is not None:
-            return [check_topic(topic.format(**self._captures())) for topic in self.topics]
+            captures = self._captures()
+            try:
+                return [check_topic(topic.format(**captures)) for topic in self.topics]
+            except TopicError as error:
+                raise Http404(str(error)) from error
         own = await own_topic(request)
         allowed, self.refused = await sort_topics(request, request.GET.getlist("topic"))
         return list(dict.fromkeys([own, *allowed] if own is not None else allowed))
@@ -77,7 +81,7 @@ class EventStreamView(View):
         asked = request.GET.getlist("topic")
         if len(asked) > settings.MAX_TOPICS:
             return _too_many(len(asked), settings.MAX_TOPICS)
-        topics = await self.get_topics(request)
+        topics = [check_topic(topic) for topic in await self.get_topics(request)]
         if len(topics) > settings.MAX_TOPICS:
             return _too_many(len(topics), settings.MAX_TOPICS)
         own = await own_topic(request)

@@ -1,5 +1,6 @@
 """The history that the project's settings choose."""
 
+import os
 from threading import Lock
 from typing import Any
 
@@ -76,4 +77,11 @@ def _forget(*, setting: str, **_: object) -> None:
         _chosen = None
 
 
+def _after_fork() -> None:
+    # The parent's lock may have been held, and two processes must not continue one log in memory.
+    global _lock, _chosen
+    _lock, _chosen = Lock(), None
+
+
+os.register_at_fork(after_in_child=_after_fork)
 setting_changed.connect(_forget, dispatch_uid="django_sse.history")

@@ -57,7 +57,8 @@ class BaseHistory(ABC):
     ) -> Entry | None:
         """Append an event and return its entry.
 
-        A known ``idempotency_key`` returns the entry that it made. Where the topic has seen a
+        A known ``idempotency_key`` appends nothing and returns the entry that it made, None where that one
+        is trimmed already. Where the topic has seen a
         version of ``key`` that is not lower than ``version``, nothing is stored and None returned.
         """
 

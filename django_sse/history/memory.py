@@ -10,17 +10,19 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from hashlib import blake2b
+from secrets import token_bytes
 from threading import Lock
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Final
+from zlib import crc32
 
 from django_sse.history.base import BaseHistory, Gone, Page, draw_tag
-from django_sse.positions import Entry, Position
+from django_sse.positions import TAG_BITS, Entry, Position
 from django_sse.wire import Event
 
-_Kept = TypeVar("_Kept", int, Entry)
-
 # What an entry costs beside its text and its encoded copy, in bytes: measured with tracemalloc on 3.11.
-_OVERHEAD = 450
+_OVERHEAD: Final = 450
+_GENERATIONS: Final = 1024
 
 
 def _size(entry: Entry) -> int:
@@ -36,9 +38,9 @@ class _Log:
     #: By offset: reading from anywhere and dropping the oldest cost nothing extra.
     entries: dict[int, Entry] = field(default_factory=dict)
     size: int = 0
-    #: Oldest first: when each key was last written, and its version or entry.
+    #: Oldest first: when each key was last written, and its version or its entry's offset.
     versions: OrderedDict[str, tuple[float, int]] = field(default_factory=OrderedDict)
-    made: OrderedDict[str, tuple[float, Entry]] = field(default_factory=OrderedDict)
+    made: OrderedDict[str, tuple[float, int]] = field(default_factory=OrderedDict)
     #: Whether `before` still stands in the history: true for a genesis that nothing was trimmed after.
     whole: bool = True
 
@@ -68,7 +70,8 @@ class MemoryHistory(BaseHistory):
     ``length`` entries and ``age`` seconds bound each topic, whose newest entry always stays;
     ``key_age`` seconds (and ``length`` keys) bound what is remembered of versions and idempotency
     keys; ``topics`` bounds the number of topics, of which the least recently used goes first; and
-    ``size`` bytes bound all together: the largest topic then loses its older half.
+    ``size`` bytes bound all together: the largest topic then loses its older half, and where each has one
+    entry only, the least recently used topic goes.
     """
 
     shared: ClassVar[bool] = False
@@ -96,6 +99,8 @@ class MemoryHistory(BaseHistory):
         self._logs: OrderedDict[str, _Log] = OrderedDict()
         self._size = 0
         self._version = 0
+        self._secret = token_bytes(16)
+        self._generations = [0] * _GENERATIONS
 
     def append(
         self,
@@ -109,11 +114,11 @@ class MemoryHistory(BaseHistory):
         """Append an event and return its entry, or None where its version is stale."""
         with self._lock:
             now = time.time()
-            log = self._log(topic)
+            log = self._keep(topic)
             if log.entries:
                 now = max(now, log.newest.time)  # a clock that was set back must not disorder `at`
             if idempotency_key is not None and (made := log.made.get(idempotency_key)) is not None:
-                return made[1]
+                return log.entries.get(made[1])  # what was trimmed must not live on beside the log
             if key is not None and version is not None:
                 if (known := log.versions.get(key)) is not None and known[1] >= version:
                     return None
@@ -123,7 +128,7 @@ class MemoryHistory(BaseHistory):
                 topic=topic, offset=tail.offset + 1, tag=draw_tag(), previous=tail.tag, time=now, event=event
             )
             if idempotency_key is not None:
-                self._remember(log.made, idempotency_key, (now, entry))
+                self._remember(log.made, idempotency_key, (now, entry.offset))
             log.entries[entry.offset] = entry
             size = _size(entry)
             log.size += size
@@ -180,16 +185,40 @@ class MemoryHistory(BaseHistory):
     async def anext_version(self) -> int:  # noqa: D102
         return self.next_version()
 
+    def clear(self) -> None:
+        """Forget everything, as a new process would: every client is told by a reset."""
+        with self._lock:
+            self._logs.clear()
+            self._size = 0
+            self._secret = token_bytes(16)
+
     def _log(self, topic: str) -> _Log:
         log = self._logs.get(topic)
         if log is None:
-            log = self._logs[topic] = _Log(before=Position(offset=0, tag=draw_tag()))
-            while len(self._logs) > self._max_topics:
-                _, oldest = self._logs.popitem(last=False)
-                self._size -= oldest.size
-        else:
-            self._logs.move_to_end(topic)
+            # Made anew each time, so that asking for a topic costs no memory and pushes out no other.
+            return _Log(before=Position(offset=0, tag=self._genesis(topic)))
+        self._logs.move_to_end(topic)
         return log
+
+    def _keep(self, topic: str) -> _Log:
+        log = self._logs[topic] = self._log(topic)
+        while len(self._logs) > self._max_topics:
+            self._drop_topic()
+        return log
+
+    def _genesis(self, topic: str) -> int:
+        """Return the tag of a topic without entries: secret, and the same until such a topic is dropped."""
+        name = topic.encode()
+        generation = self._generations[crc32(name) % _GENERATIONS]
+        digest = blake2b(b"%d %s" % (generation, name), key=self._secret, digest_size=TAG_BITS // 8)
+        return int.from_bytes(digest.digest())
+
+    def _drop_topic(self) -> None:
+        topic, log = self._logs.popitem(last=False)
+        self._size -= log.size
+        # Who stood at its genesis has missed entries, and must be told. The few other topics without
+        # entries that share its number are reset with it: loud, and bounded in memory.
+        self._generations[crc32(topic.encode()) % _GENERATIONS] += 1
 
     @staticmethod
     def _at(log: _Log, then: float) -> Position:
@@ -198,7 +227,7 @@ class MemoryHistory(BaseHistory):
         return log.entries[offsets[count - 1]].position if count else log.before
 
     def _remember(
-        self, known: OrderedDict[str, tuple[float, _Kept]], key: str, value: tuple[float, _Kept]
+        self, known: OrderedDict[str, tuple[float, int]], key: str, value: tuple[float, int]
     ) -> None:
         known[key] = value
         known.move_to_end(key)
@@ -213,7 +242,10 @@ class MemoryHistory(BaseHistory):
             # Halves, so that finding the largest of many topics is rare.
             shrinkable = (log for log in self._logs.values() if len(log.entries) > 1)
             largest = max(shrinkable, key=lambda log: log.size, default=None)
-            if largest is None:
+            if largest is not None:
+                for _ in range(len(largest.entries) // 2):
+                    self._size -= largest.drop_oldest()
+            elif len(self._logs) > 1:
+                self._drop_topic()
+            else:
                 break
-            for _ in range(len(largest.entries) // 2):
-                self._size -= largest.drop_oldest()

@@ -61,6 +61,10 @@ class BaseStream(ABC):
             raise RuntimeError(msg)
         return self._hub
 
+    def over(self) -> bool:
+        """Tell whether it has ended, or its client is gone."""
+        return self.ended or self._closed
+
     def open(self, outlet: Outlet) -> None:
         """Begin to write to an outlet, in the running event loop; closed before, it stays closed."""
         if self._closed:
@@ -73,6 +77,7 @@ class BaseStream(ABC):
         retry = self.settings.RETRY * random.uniform(0.75, 1.25)  # noqa: S311  (not a secret)
         self.put_bytes(encode_retry(retry))
         self.start()
+        self.schedule()
 
     @abstractmethod
     def start(self) -> None:
@@ -106,9 +111,16 @@ class BaseStream(ABC):
         self._scheduled = False
         if self._closed or self._outlet is None or not self._outlet.free:
             return
-        if self.waiting:
-            self._silent = False
-            self._outlet.write(self.compose())
+        try:
+            if self.waiting:
+                self._silent = False
+                self._outlet.write(self.compose())
+        except Exception:
+            # What was queued is lost; the client comes back for it with the last id that it has.
+            logger.exception("A stream failed")
+            self.close()
+            self._outlet.finish()
+            return
         if self.ended:
             self._outlet.finish()
 

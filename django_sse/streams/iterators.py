@@ -47,7 +47,6 @@ class IteratorStream(BaseStream):
         """Iterate in a task, in the request's own context."""
         self._task = asyncio.get_running_loop().create_task(self._iterate())
         self.opened()
-        self.schedule()
 
     def look(self) -> None:
         """Let the iterator go on: everything was written."""
@@ -55,18 +54,28 @@ class IteratorStream(BaseStream):
 
     async def _iterate(self) -> None:
         try:
-            async for item in self._events:
+            await self._give()
+        except (Exception, asyncio.CancelledError):
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise  # else it is not this task that was cancelled, but something the project's code awaited
+            logger.exception("The iterator of an event stream failed")
+            self.end("error", reconnect=False, id=END_ID)
+        else:
+            self.end("end", reconnect=False, id=END_ID)
+
+    async def _give(self) -> None:
+        events = aiter(self._events)
+        try:
+            async for item in events:
                 self.put_bytes(encode(_event(item)))
                 self.schedule()
                 # One event ahead at most: a slow client slows the iterator, nothing piles up.
                 self._room.clear()
                 await self._room.wait()
-            self.end("end", reconnect=False, id=END_ID)
-        except Exception:
-            logger.exception("The iterator of an event stream failed")
-            self.end("error", reconnect=False, id=END_ID)
         finally:
-            aclose = getattr(self._events, "aclose", None)
+            # The iterator, not what made it: an iterable's generator would be left to the collector.
+            aclose = getattr(events, "aclose", None)
             if aclose is not None:
                 await aclose()
 

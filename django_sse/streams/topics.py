@@ -6,15 +6,17 @@ at the follower's position, or it is catching up from the history. When its clie
 queue, and catches up at the client's pace: the history is the buffer.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from contextvars import Context
 from dataclasses import dataclass
+from typing import Any
 
 from django_sse.conf import Settings
 from django_sse.followers import Follower
 from django_sse.history import Gone, Page
-from django_sse.positions import Cursor, Entry, Position, encode_segment, frame
+from django_sse.positions import MAX_SEGMENT, Cursor, Entry, Position, encode_segment, frame
 from django_sse.streams.base import BaseStream, reserved_event
 from django_sse.wire import Event, check_not_reserved, encode
 
@@ -90,9 +92,12 @@ class Stream(BaseStream):
         self._first_state = first_state
         self._context = context
         self._places: dict[str, _Place] = {}
+        self._starting: asyncio.Task[Any] | None = None
         self._queue: list[bytes | _State | tuple[_Place, Entry | _Reset]] = []
         self._pending = 0
         self._catching_up = False
+        #: An entry did not fit behind what is queued: nothing more is read until that has left.
+        self._full = False
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -106,18 +111,21 @@ class Stream(BaseStream):
 
     def start(self) -> None:
         """Wait for the followers, then attach."""
-        self.hub.spawn(self._start())
+        self._starting = self.hub.spawn(self._start())
 
     async def _start(self) -> None:
         followers = await self.hub.follow(self, self._topics)
-        if self.ended or self._closed:
+        if self.over():
             # It ended while it waited: `follow` may have added it after `_leave` took it away.
             self.hub.unfollow(self, self._topics)
             return
+        self._starting = None
         self.attach(followers)
         self.opened()
 
     def _leave(self) -> None:
+        if self._starting is not None:
+            self._starting.cancel()
         if self._hub is not None:
             self._hub.unfollow(self, self._topics)
         super()._leave()
@@ -210,7 +218,7 @@ class Stream(BaseStream):
     async def prepare(self) -> None:
         """Queue the first state of the topics that owe it, before anything else of theirs."""
         places = tuple(place for place in self._places.values() if place.owes_state)
-        if not places or self._first_state is None or self.ended or self._closed:
+        if not places or self._first_state is None or self.over():
             return
         for place in places:
             place.owes_state = False
@@ -218,17 +226,23 @@ class Stream(BaseStream):
             events = list(await self._first_state([place.topic for place in places]))
             data = b"".join(encode(check_not_reserved(event)) for event in events)
         except Exception:
+            if self.over():
+                # The request is over, and with it what the project's code may use.
+                logger.debug("The first state of a stream that has ended failed", exc_info=True)
+                return
             # Without their state these topics would be silently wrong; the client comes back and asks again.
             logger.exception("The first state of a stream failed")
             self.end("error")
             return
+        if self.over():
+            return  # nothing follows sse-close
         self._queue.append(_State(places=places, data=data))
         self._pending += len(data)
         self.schedule()
 
     def lagging(self) -> tuple[str, Position] | None:
         """Return the topic that waits longest and where it is, None where there is no need or no room."""
-        if self.ended or self._closed or self._pending > self.settings.MAX_PENDING // 2:
+        if self.over() or self._full or self._pending > self.settings.MAX_PENDING // 2:
             return None
         for topic, place in self._places.items():
             if not (place.live or place.waits):
@@ -242,14 +256,15 @@ class Stream(BaseStream):
     def take(self, topic: str, asked: Position, page: Page | Gone) -> None:
         """Queue what was read; go live where the follower is at the very same entry."""
         place = self._places[topic]
-        if self.ended or self._closed or place.queued != asked:
+        if self.over() or place.queued != asked:
             return  # the queue was spilled, or the topic reset, while the history was read
         if isinstance(page, Gone):
             self._reset(place, page.tail)
             return
         for entry in page.entries:
             if not self._put(place, entry):
-                return  # no room: the rest is read again when there is
+                self._full = True  # the rest is read again when there is room
+                return
         if page.more:
             return
         # No await between comparing and going live. LIVE means equal, nothing else: a stream that is
@@ -267,6 +282,7 @@ class Stream(BaseStream):
         segment = b"" if place.owes_state else encode_segment(place.topic, tail)
         event = reserved_event("sse-reset", topics=[place.topic], reason="history")
         self._queue.append((place, _Reset(position=tail, segment=segment, block=event.block)))
+        self._pending += len(event.block)
         self.schedule()
 
     # -- the queue ------------------------------------------------------------------------------
@@ -276,7 +292,8 @@ class Stream(BaseStream):
         self._queue.append(data)
 
     def _put(self, place: _Place, entry: Entry) -> bool:
-        size = len(entry.frame)
+        # With many topics it is the cursor that is large.
+        size = len(entry.frame) + MAX_SEGMENT * (len(self._places) - 1)
         if self._queue and self._pending + size > self.settings.MAX_PENDING:
             return False
         self._queue.append((place, entry))
@@ -287,13 +304,17 @@ class Stream(BaseStream):
 
     def _spill(self) -> None:
         """Drop the queue: every topic that it held goes back to what has left."""
-        dropped, self._queue, self._pending = self._queue, [], 0
+        dropped, self._queue, self._pending, self._full = self._queue, [], 0, False
         for item in dropped:
             if isinstance(item, bytes):
                 self._queue.append(item)
             elif isinstance(item, _State):
                 for place in item.places:
-                    place.owes_state, place.live = True, False
+                    # Owed only where the client's cursor lacks the topic; a reset that is dropped as well
+                    # is found again.
+                    place.owes_state, place.live = not place.segment, False
+            elif isinstance(item[1], _Reset):
+                item[0].owes_state = not item[0].segment and self._first_state is not None
         for place in self._places.values():
             if place.queued != place.sent:
                 place.queued = place.sent
@@ -305,7 +326,7 @@ class Stream(BaseStream):
 
     def compose(self) -> bytes:
         """Return everything queued as one write; ids are made here, from what has left in each topic."""
-        queue, self._queue, self._pending = self._queue, [], 0
+        queue, self._queue, self._pending, self._full = self._queue, [], 0, False
         alone = len(self._places) == 1
         parts = []
         for item in queue:
