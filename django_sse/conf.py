@@ -36,7 +36,7 @@ class Settings:
     HISTORY: Mapping[str, Any] | None = None
     #: The longest silence of a stream.
     HEARTBEAT: float = 15.0
-    #: After what a browser reconnects; spread by a half, so that not all come at once.
+    #: After what a browser reconnects; spread by a quarter, so that not all come at once.
     RETRY: float = 3.0
     #: Between two tail checks: what bounds staleness when the layer is dead.
     CHECK: float = 5.0

@@ -41,8 +41,8 @@ def is_asgi(request: HttpRequest) -> bool:
 class EventStreamResponse(StreamingHttpResponse):
     """A response over a stream, or over a project's own async iterator of events.
 
-    The iterator gives `Event` values, texts (sent as ``message``) or anything that JSON can say
-    (likewise), and is used once: its end is told with ``sse-close``, and a browser that reconnects
+    The iterator gives `Event` values, texts (sent as ``message``) or mappings (their JSON likewise), and
+    is used once: its end is told with ``sse-close``, and a browser that reconnects
     after it gets 204, which stops it. What it raises is logged, and ends the stream likewise. Under
     WSGI the answer is 501 and a sentence.
     """
@@ -147,6 +147,7 @@ class IteratorOutlet:
 
     def close(self) -> None:
         """End: Django is done with the response. Safe from any thread, and any number of times."""
+        self._finished = True
         self._stream.close()
 
 

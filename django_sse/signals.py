@@ -5,9 +5,10 @@ Receivers may be plain functions or coroutines; what they raise is logged and go
 
 from django.dispatch import Signal
 
-#: An event stands in the history: ``sender`` is the publishing module's `Entry` class, ``entry`` the entry.
+#: An event stands in the history: ``sender`` is `Entry`, ``entry`` the entry. A retry with a known
+#: idempotency key says so again.
 event_sent = Signal()
-#: A stream has its positions: ``sender`` is `Stream`, ``stream`` the stream.
+#: A stream has begun: ``sender`` is its class, ``stream`` the stream.
 stream_opened = Signal()
-#: A stream has ended: ``sender`` is `Stream`, ``stream`` the stream.
+#: A stream has ended: ``sender`` is its class, ``stream`` the stream.
 stream_closed = Signal()

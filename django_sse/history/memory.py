@@ -67,7 +67,7 @@ class _Log:
 class MemoryHistory(BaseHistory):
     """Entries in memory, limited by number, age and bytes.
 
-    ``length`` entries and ``age`` seconds bound each topic, whose newest entry always stays;
+    ``length`` entries and ``age`` seconds bound each topic, whose newest entry outlives both;
     ``key_age`` seconds (and ``length`` keys) bound what is remembered of versions and idempotency
     keys; ``topics`` bounds the number of topics, of which the least recently used goes first; and
     ``size`` bytes bound all together: the largest topic then loses its older half, and where each has one

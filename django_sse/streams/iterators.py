@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterable, Mapping
+from math import inf
 from typing import Any
 
 from django_sse.conf import get_settings
@@ -23,7 +24,8 @@ class IteratorStream(BaseStream):
     """One connection over a project's own async iterator."""
 
     def __init__(self, events: AsyncIterable[Streamable]) -> None:
-        super().__init__(settings=get_settings(), seconds=None)
+        super().__init__(settings=get_settings())
+        self.seconds = inf  # it ends by itself; a client that was sent back would begin it anew
         self._events = events
         self._queue: list[bytes] = []
         self._task: asyncio.Task[None] | None = None

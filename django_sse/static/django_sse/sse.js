@@ -146,6 +146,9 @@
         const wanted = document.querySelectorAll(`[data-sse-on~="${CSS.escape(event)}"]`);
         for (const element of wanted) attempt(() => show(element, detail));
       }
+      if (event === "sse-open" && data && data.refused && data.refused.length) {
+        console.warn(`sse: not allowed to follow ${data.refused.join(", ")} (see django_sse.access.allow)`);
+      }
       if (event === "sse-close" && data && data.reconnect === false) {
         this.close();
         this.turn("closed");
