@@ -266,12 +266,18 @@ class Hub:
     async def _join(self, topic: str) -> None:
         if self._layer is None or self._channel is None:
             return  # the receive task joins every topic, and heals it, when it has a channel
+        group = group_name(self.settings.GROUP_PREFIX, topic)
         try:
             async with asyncio.timeout(_LAYER_TIMEOUT):
-                await self._layer.group_add(group_name(self.settings.GROUP_PREFIX, topic), self._channel)
-            self._joined[topic] = self.loop.time()
+                await self._layer.group_add(group, self._channel)
+                if topic in self.followers:
+                    self._joined[topic] = self.loop.time()
+                else:
+                    # The last stream left while a renewal joined.
+                    await self._layer.group_discard(group, self._channel)
         except Exception:
-            # Whatever a layer raises: the tail check bounds what this costs, and the renewal mends it.
+            # Whatever a layer raises: the tail check bounds what this costs, and the renewal mends it soon.
+            self._joined.pop(topic, None)
             logger.warning("A group could not be joined", exc_info=True)
 
     async def _leave(self, follower: Follower) -> None:

@@ -101,13 +101,14 @@ def _send(events: ModelEvents, instance: Model, action: str, using: str) -> None
         return
     label, pk = instance._meta.label, instance.pk
     try:
+        version = _version(label, pk)
         send_event(
             events.to(instance),
             events.event_name(instance, action),
             events.data(instance, action),
             using=using,
-            key=f"{label}.{pk}",
-            version=_version(label, pk),
+            key=None if version is None else f"{label}.{pk}",
+            version=version,
         )
     except Exception:
         # The project's own code, in the middle of a save that must not fail for it.

@@ -39,6 +39,7 @@ async def asend_event(
 ) -> None:
     """Send an event now; its arguments and errors are those of `send_event`."""
     topics, value = topics_of(to), make_event(event, data, text=text)
+    _check_version(event, key, version)
     history = get_history()
     for topic in topics:
         try:
@@ -79,6 +80,7 @@ def send_event(
     """
     _check_no_loop("send_event")
     topics, value = topics_of(to), make_event(event, data, text=text)
+    _check_version(event, key, version)
     # A wrong configuration raises here, not after the commit, where it would only be logged.
     history = get_history()
     send = partial(_send, history, topics, value, key=key, version=version, idempotency_key=idempotency_key)
@@ -176,6 +178,12 @@ def _send_quietly(send: partial[None]) -> None:
 
 def _publish_error(name: str, topic: str) -> PublishError:
     return PublishError(f"event {name!r} was not sent to {topic!r}: the history does not answer")
+
+
+def _check_version(name: str, key: str | None, version: int | None) -> None:
+    if (key is None) != (version is None):
+        msg = f"event {name!r} was given key={key!r} and version={version!r}: give both or none"
+        raise EventError(msg)
 
 
 def _check_no_loop(name: str) -> None:

@@ -7,7 +7,6 @@ standard asks: what could end a field or a block early is refused, never strippe
 
 import codecs
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from django_sse.exceptions import EventError
@@ -144,12 +143,10 @@ class Parser:
         self._name = ""
         self._data: list[str] = []
 
-    def feed(self, chunk: bytes) -> Iterator[Message]:
-        """Take one chunk; give the messages that it completes."""
-        for line in self._lines(self._decoder.decode(chunk)):
-            message = self._take(line)
-            if message is not None:
-                yield message
+    def feed(self, chunk: bytes) -> list[Message]:
+        """Take one chunk; return the messages that it completes."""
+        messages = [self._take(line) for line in self._lines(self._decoder.decode(chunk))]
+        return [message for message in messages if message is not None]
 
     def _lines(self, text: str) -> list[str]:
         if not self._started and text:

@@ -57,9 +57,9 @@ class IteratorStream(BaseStream):
     async def _iterate(self) -> None:
         try:
             await self._give()
-        except (Exception, asyncio.CancelledError):
+        except (Exception, asyncio.CancelledError) as error:
             task = asyncio.current_task()
-            if task is not None and task.cancelling():
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
                 raise  # else it is not this task that was cancelled, but something the project's code awaited
             logger.exception("The iterator of an event stream failed")
             self.end("error", reconnect=False, id=END_ID)
