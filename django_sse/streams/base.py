@@ -49,6 +49,7 @@ class BaseStream(ABC):
         self._hub: Hub | None = None
         self._outlet: Outlet | None = None
         self._deadline = 0.0
+        self._begun = False
         self._closed = False
         self._scheduled = False
         self._silent = False
@@ -169,11 +170,12 @@ class BaseStream(ABC):
     def _leave(self) -> None:
         if self._hub is not None and self in self._hub.streams:
             self._hub.discard(self)
-            if stream_closed.has_listeners(type(self)):
+            if self._begun and stream_closed.has_listeners(type(self)):
                 self._hub.spawn(_announce(stream_closed, self))
 
     def opened(self) -> None:
-        """Tell the project that this stream has begun."""
+        """Tell the project that this stream has begun; only such a one is told of when it ends."""
+        self._begun = True
         if stream_opened.has_listeners(type(self)):
             self.hub.spawn(_announce(stream_opened, self))
 
