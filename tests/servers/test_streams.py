@@ -1,5 +1,6 @@
 """Programs that know nothing of this package read its streams, from every server."""
 
+import os
 import subprocess
 from collections.abc import Iterator
 from itertools import islice
@@ -36,7 +37,7 @@ def _curl(site: ServerProcess, *arguments: str) -> Iterator[Message]:
         try:
             assert curl.stdout is not None
             parser = Parser()
-            while chunk := curl.stdout.read1():
+            while chunk := os.read(curl.stdout.fileno(), 65536):
                 yield from parser.feed(chunk)
         finally:
             curl.kill()

@@ -2,12 +2,11 @@
 
 import os
 
-from tests.settings import *  # noqa: F403
-
+SECRET_KEY = "of the soak tests"
+ALLOWED_HOSTS = ["127.0.0.1"]
 INSTALLED_APPS = ["django_sse", "tests.soak"]
-MIDDLEWARE: list[str] = []
-DATABASES: dict[str, object] = {}
 ROOT_URLCONF = "tests.soak.urls"
+CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 
 if "SOAK_LENGTH" in os.environ:
     DJANGO_SSE = {

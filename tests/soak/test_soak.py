@@ -36,7 +36,12 @@ async def test_clients_that_cut_and_resume_lose_nothing(serve: Serve, kind: Kind
         await _all_open(clients)
         began = loop.time()
         async with httpx.AsyncClient(base_url=server.base_url) as http:
-            order = {"publishers": PUBLISHERS, "count": EVENTS // PUBLISHERS, "seconds": 20, "topic": TOPICS}
+            order: dict[str, str | int | list[str]] = {
+                "publishers": PUBLISHERS,
+                "count": EVENTS // PUBLISHERS,
+                "seconds": 20,
+                "topic": TOPICS,
+            }
             (await http.get("/publish", params=order)).raise_for_status()
     took = loop.time() - began
     faults = Counter[str]()
@@ -66,7 +71,7 @@ async def test_a_burst_reaches_every_live_client_whole(serve: Serve, kind: Kind)
             following.create_task(client.follow(until=10_000))
         await _all_open(clients)
         async with httpx.AsyncClient(base_url=server.base_url, timeout=60) as http:
-            order = {"topic": "soak.burst", "count": 10_000, "size": 20}
+            order: dict[str, str | int] = {"topic": "soak.burst", "count": 10_000, "size": 20}
             (await http.get("/burst", params=order)).raise_for_status()
     for client in clients:
         assert client.connects == 1
@@ -90,7 +95,7 @@ async def test_a_client_that_never_reads_costs_bounded_memory(serve: Serve) -> N
         for client in clients:
             following.create_task(client.follow(until=batch * batches))
         await _all_open(clients)
-        order = {"topic": "soak.flood", "count": batch, "size": size}
+        order: dict[str, str | int] = {"topic": "soak.flood", "count": batch, "size": size}
         rss = []
         for number in range(batches):
             (await http.get("/burst", params=order)).raise_for_status()
