@@ -39,7 +39,7 @@ async def test_clients_that_cut_and_resume_lose_nothing(serve: Serve, kind: Kind
             order: dict[str, str | int | list[str]] = {
                 "publishers": PUBLISHERS,
                 "count": EVENTS // PUBLISHERS,
-                "seconds": 20,
+                "seconds": 21,
                 "topic": TOPICS,
             }
             (await http.get("/publish", params=order)).raise_for_status()
@@ -57,7 +57,7 @@ async def test_clients_that_cut_and_resume_lose_nothing(serve: Serve, kind: Kind
     connects = sum(client.connects for client in clients)
     print(f"{kind}: {EVENTS} events in {took:.1f} s, {connects} connects, {dict(faults)}")
     assert faults == {"lost": 0, "twice": 0, "disordered": 0, "resets": 0}
-    assert took >= 20 * (EVENTS // PUBLISHERS - 1) / (EVENTS // PUBLISHERS)
+    assert took >= 20
     assert connects >= 20 * 10, "the clients did not cut"
 
 
