@@ -72,9 +72,10 @@ class Site:
 
     def finish(self, page: Page) -> None:
         """Wait until everything sent before is shown: the events of a topic come in order."""
-        page.evaluate("finished = false")
+        page.evaluate("document.documentElement.id = 'unfinished'")
         self.send("finish")
-        page.wait_for_function("finished")
+        # Not wait_for_function(), which a page's security policy may forbid to evaluate anything.
+        expect(page.locator("html#finished")).to_be_attached(timeout=30_000)
 
     def send(self, event: str, data: object = None, **others: Any) -> None:
         """Send one event to the topic, or to others that are named as `to`."""

@@ -20,7 +20,7 @@ PAGE = """{% load sse %}<!doctype html>
 <head>
   <meta charset="utf-8"><title>A page</title>
   <script{% if csp_nonce %} nonce="{{ csp_nonce }}"{% endif %}>
-    addEventListener("DOMContentLoaded", () => window.sse && sse.on("finish", () => { finished = true; }));
+    addEventListener("DOMContentLoaded", () => window.sse && sse.on("finish", () => { document.documentElement.id = "finished"; }));
   </script>
 </head>
 <body>
