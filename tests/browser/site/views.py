@@ -20,7 +20,8 @@ PAGE = """{% load sse %}<!doctype html>
 <head>
   <meta charset="utf-8"><title>A page</title>
   <script{% if csp_nonce %} nonce="{{ csp_nonce }}"{% endif %}>
-    addEventListener("DOMContentLoaded", () => window.sse && sse.on("finish", () => { document.documentElement.id = "finished"; }));
+    const finish = () => { document.documentElement.id = "finished"; };
+    addEventListener("DOMContentLoaded", () => window.sse && sse.on("finish", finish));
   </script>
 </head>
 <body>
