@@ -1,7 +1,7 @@
 """One process's hub over a history that a test can hold, take down and turn back."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from copy import copy
 from dataclasses import dataclass
@@ -18,16 +18,19 @@ from django_sse.hub import Hub
 from django_sse.positions import Entry, Position
 from django_sse.topics import group_name
 from django_sse.wire import Event
+from tests.waiting import turns
 
 
 class ShakyHistory(MemoryHistory):
-    """A history in memory that counts its reads, waits at its gate, and fails while it has a fault."""
+    """A history in memory that notes its reads, waits at its gate, and fails while it has a fault."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.fault: Exception | None = None
         self.gate = asyncio.Event()
         self.gate.set()
+        #: How many turns of the loop the next answer takes.
+        self.pause: Callable[[], int] = int
         self.reads: list[tuple[str, Position]] = []
         self.tails: list[tuple[str, ...]] = []
         self.under_way = 0
@@ -54,6 +57,7 @@ class ShakyHistory(MemoryHistory):
 
     async def _pass(self) -> None:
         await self.gate.wait()
+        await turns(self.pause())
         if self.fault is not None:
             raise self.fault
 

@@ -238,15 +238,16 @@ async def test_a_response_is_iterated_once(exchange: Exchange) -> None:
     request = RequestFactory().get("/")
     request.scope = {}  # type: ignore[attr-defined]
     response = news(request)
-    content = aiter(response)
+    content = cast("Any", aiter(response))
     assert aiter(response) is content
     assert (await anext(content)).startswith(b"retry: ")
-    await content.aclose()  # type: ignore[attr-defined]
+    await content.aclose()
     response.close()
-    await content.aclose()  # type: ignore[attr-defined]
+    await content.aclose()
 
-    with pytest.raises(StopAsyncIteration):
-        await anext(content)
+    async with asyncio.timeout(10):
+        with pytest.raises(StopAsyncIteration):
+            await anext(content)
     assert is_left(exchange)
 
 

@@ -311,6 +311,7 @@ async def test_a_stream_that_was_ended_before_it_was_opened(exchange: Exchange) 
     await turns()
 
     assert client.names == ["sse-close"]
+    assert not exchange.hub.followers["a"].streams
 
 
 async def test_close_while_it_catches_up(exchange: Exchange) -> None:

@@ -450,7 +450,7 @@ async def test_a_burst_that_does_not_fit_is_delivered(exchange: Exchange) -> Non
     await exchange.hub.check()
     await eventually(lambda: client.texts)
     client.messages.clear()
-    for count in (1000 // size + 1, 1000 // size + 2, 100):
+    for count in (*range(1000 // size - 3, 1000 // size + 3), 100):
         exchange.publish("a", *("a:measure" for _ in range(count)))
         await eventually(lambda count=count: len(client.texts) == count)  # type: ignore[misc]
         client.messages.clear()
@@ -479,6 +479,68 @@ async def test_an_event_larger_than_max_pending_is_sent_alone(exchange: Exchange
     exchange.publish("a", "a:1", large, "a:2")
 
     await eventually(lambda: client.texts == ["a:1", large, "a:2"])
+
+
+async def test_an_entry_that_does_not_fit_is_not_read_again_and_again(
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a client stalls in front of an entry that has no room, the history is left alone."""
+    monkeypatch.setattr(hub, "READ_LIMIT", 1)
+    client = await connect("a")
+    last = client.cut()
+    texts = ["a:1", "a:2", "a:" + "x" * 980]
+    exchange.publish("a", *texts)
+    exchange.history.gate.clear()
+    client = await connect("a", cursor=last, max_pending=1000)
+    await eventually(lambda: exchange.history.under_way)
+    await make_busy(client)
+    exchange.history.gate.set()
+    await turns(100)
+    assert len(exchange.history.reads) == len(texts)
+    client.read()
+
+    await eventually(lambda: client.texts == texts)
+
+
+async def test_a_page_that_was_read_for_a_dropped_queue_is_dropped_too(
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the queue spills while the history is read, what is read belongs to a place that is no more."""
+    monkeypatch.setattr(hub, "READ_LIMIT", 1)
+    await connect("b")
+    last = (await connect("a")).cut()
+    texts = ["a:1", "a:2", "a:3"]
+    exchange.publish("a", *texts)
+    exchange.history.gate.clear()
+    client = await connect("a", "b", cursor=last, max_pending=1000)
+    await eventually(lambda: exchange.history.under_way)
+    await make_busy(client)
+    exchange.history.gate.set()
+    await turns(1)
+    exchange.history.gate.clear()
+    await eventually(lambda: len(exchange.history.reads) == 2)
+    assert isinstance(client.stream, Stream)
+    assert client.stream._pending, "a:1 is queued, and what is behind it is being read"
+    exchange.publish("b", *(f"b:{number}" for number in range(20)))
+    exchange.history.gate.set()
+    await turns()
+    client.read()
+
+    await eventually(lambda: len(client.texts) == 23)
+    assert client.of("a") == texts
+
+
+async def test_topics_catch_up_in_turn(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A topic with a long replay does not keep the other topics of its stream waiting."""
+    monkeypatch.setattr(hub, "READ_LIMIT", 2)
+    client = await connect("a", "b")
+    last = client.cut()
+    for topic in ("a", "b"):
+        exchange.publish(topic, *(f"{topic}:{number}" for number in range(6)))
+    client = await connect("a", "b", cursor=last)
+
+    await eventually(lambda: len(client.texts) == 12)
+    assert [topic for topic, _ in exchange.history.reads] == ["a", "b"] * 3
 
 
 async def test_a_client_that_stalls_holds_no_slot(exchange: Exchange) -> None:
