@@ -123,6 +123,9 @@ class MemoryHistory(BaseHistory):
                 if (known := log.versions.get(key)) is not None and known[1] >= version:
                     return None
                 self._remember(log.versions, key, (now, version))
+            # By age before the append: the entry that everybody stands at in a quiet topic must stay.
+            while len(log.entries) > 1 and log.oldest.time < now - self._age:
+                self._size -= log.drop_oldest()
             tail = log.tail
             entry = Entry(
                 topic=topic, offset=tail.offset + 1, tag=draw_tag(), previous=tail.tag, time=now, event=event
@@ -133,7 +136,7 @@ class MemoryHistory(BaseHistory):
             size = _size(entry)
             log.size += size
             self._size += size
-            self._trim(log, now)
+            self._trim(log)
             return entry
 
     async def aappend(  # noqa: D102
@@ -234,9 +237,8 @@ class MemoryHistory(BaseHistory):
         while len(known) > self._length or next(iter(known.values()))[0] < value[0] - self._key_age:
             known.popitem(last=False)
 
-    def _trim(self, log: _Log, now: float) -> None:
-        # Never the newest entry: the log's head must outlive every limit.
-        while len(log.entries) > self._length or (len(log.entries) > 1 and log.oldest.time < now - self._age):
+    def _trim(self, log: _Log) -> None:
+        while len(log.entries) > self._length:
             self._size -= log.drop_oldest()
         while self._size > self._max_size:
             # Halves, so that finding the largest of many topics is rare.

@@ -121,8 +121,10 @@ async def test_the_newest_entry_outlives_its_age(clock: Clock) -> None:
     clock.now += 1_000_000
     assert await texts_after(history, "orders", last.position) == []
     append(history, "orders", "next")
+    assert await texts_after(history, "orders", last.position) == ["next"]
+    append(history, "orders", "after")
 
-    assert kept(history, "orders") == ["next"]
+    assert kept(history, "orders") == ["next", "after"]
 
 
 def test_a_length_of_one_keeps_the_newest() -> None:
