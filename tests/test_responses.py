@@ -238,8 +238,8 @@ async def test_a_response_is_iterated_once(exchange: Exchange) -> None:
     request = RequestFactory().get("/")
     request.scope = {}  # type: ignore[attr-defined]
     response = news(request)
+    assert aiter(response) is aiter(response)
     content = cast("Any", aiter(response))
-    assert aiter(response) is content
     assert (await anext(content)).startswith(b"retry: ")
     await content.aclose()
     response.close()

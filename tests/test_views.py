@@ -1,6 +1,5 @@
 """The view follows what may be followed, says clearly what may not, and no request makes it fail."""
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from datetime import timedelta
@@ -8,7 +7,7 @@ from typing import Any
 from urllib.parse import quote, unquote, urlencode
 
 import pytest
-from asgiref.sync import sync_to_async
+from asgiref.sync import SyncToAsync, sync_to_async
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.db import connections
@@ -16,6 +15,7 @@ from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client
 from django.urls import include, path, re_path
 from django.utils.timezone import now
+from django.utils.translation import get_language
 from pytest_django import Settings
 
 from django_sse import access, followers
@@ -349,7 +349,6 @@ class WithState(EventStreamView):
 async def test_the_first_state(exchange: Exchange, ann: Account, place: Callable[..., None]) -> None:
     """A fresh stream has its state between `sse-open` and the events, from the ORM and the request."""
     place(WithState, topics=["news", "prices"])
-    before = asyncio.all_tasks()
     async with Visit("/?mine=yes", headers=ann.headers) as visit:
         await opening(visit)
         assert (await visit.event("state")).text == "news,prices: 1, yes"
@@ -357,13 +356,29 @@ async def test_the_first_state(exchange: Exchange, ann: Account, place: Callable
         last = await visit.event()
         assert last.text == "1"
         assert visit.names == ["sse-open", "state", "message"]
+        await eventually(lambda: not SyncToAsync.context_to_thread_executor)
 
     async with Visit("/?mine=yes", headers={"Last-Event-ID": last.id}) as visit:
         assert (await opening(visit))["fresh"] == []
         exchange.publish("news", "2")
         assert (await visit.event()).text == "2"
         assert "state" not in visit.names
-    assert before <= asyncio.all_tasks()
+
+
+async def test_the_first_state_speaks_its_requests_language(
+    exchange: Exchange, settings: Settings, place: Callable[..., None]
+) -> None:
+    """What a middleware has set for the request, such as the language, holds for its first state too."""
+
+    class Speaking(EventStreamView):
+        async def on_connect(self, request: HttpRequest, topics: Collection[str]) -> Iterable[Event]:
+            return [Event(name="state", text=str(get_language()))]
+
+    settings.MIDDLEWARE = ["django.middleware.locale.LocaleMiddleware"]
+    place(Speaking, topics=["news"])
+    for language in ("de", "fr"):
+        async with Visit("/", headers={"Accept-Language": language}) as visit:
+            assert (await visit.event("state")).text == language
 
 
 async def test_a_first_state_that_fails(
