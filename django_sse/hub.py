@@ -61,6 +61,11 @@ class Reader(Following, Protocol):
         """Take what was read after a position."""
 
 
+def _is_timeout(error: Exception) -> bool:
+    """Tell whether nothing came for a while; what redis-py 8 raises then is no TimeoutError of Python's."""
+    return any(kind.__name__ == "TimeoutError" for kind in type(error).__mro__)
+
+
 class Hub:
     """Serves the streams of one event loop."""
 
@@ -246,10 +251,10 @@ class Hub:
                         follower.heal()  # what was announced before is read
                 self.hear_message(await layer.receive(self._channel))
                 delay = GRACE
-            except TimeoutError:
-                # Nothing came for a while: redis-py 8 says so, unless the project sets socket_timeout.
-                await asyncio.sleep(GRACE)
-            except Exception:
+            except Exception as error:
+                if _is_timeout(error):
+                    await asyncio.sleep(GRACE)
+                    continue
                 logger.warning("The channel layer failed; trying again in %.2f s", delay, exc_info=True)
                 # It may have forgotten the channel's groups: join them again.
                 joined = False

@@ -81,7 +81,11 @@ class EventStreamView(View):
         asked = request.GET.getlist("topic")
         if len(asked) > settings.MAX_TOPICS:
             return _too_many(len(asked), settings.MAX_TOPICS)
-        topics = [check_topic(topic) for topic in await self.get_topics(request)]
+        followed = await self.get_topics(request)
+        if isinstance(followed, str):
+            msg = f"{type(self).__qualname__}.get_topics() returned {followed!r}: return a list of topics"
+            raise TypeError(msg)
+        topics = [check_topic(topic) for topic in followed]
         if len(topics) > settings.MAX_TOPICS:
             return _too_many(len(topics), settings.MAX_TOPICS)
         own = await own_topic(request)
