@@ -6,16 +6,18 @@ lost, doubled, late or forged; hubs trust it only as far as it follows from what
 """
 
 import asyncio
+import atexit
 import logging
 import os
 import secrets
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from contextvars import Context
-from threading import Lock
+from threading import Lock, Thread
 from typing import Any, Final, Protocol
 
-from channels.layers import BaseChannelLayer, get_channel_layer
+from channels.layers import BaseChannelLayer, InMemoryChannelLayer, get_channel_layer
 
 from django_sse.conf import get_settings
 from django_sse.exceptions import SSEError
@@ -53,6 +55,26 @@ class _Process:
     def reset(self) -> None:
         self.origin = secrets.token_hex(8)
         self.listeners: dict[asyncio.AbstractEventLoop, Listener] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._bell: LayerBell | None = None
+
+    def outside(self, layer: BaseChannelLayer, entry: Entry) -> None:
+        """Ring through a layer from a loop of this process's own, in a thread that lives as long as it."""
+        with self.lock:
+            if self._loop is None:
+                # A loop for each call would cost a connection each; here the first one costs a thread.
+                self._loop = asyncio.new_event_loop()
+                Thread(target=self._loop.run_forever, name="django_sse doorbell", daemon=True).start()
+            if self._bell is None or self._bell.layer is not layer:
+                self._bell = LayerBell(layer)
+            loop, bell = self._loop, self._bell
+        loop.call_soon_threadsafe(bell.ring, entry)
+
+    def finish(self) -> None:
+        """Give the last doorbells a moment: a command that sends and ends would take them with it."""
+        if self._loop is not None and self._bell is not None:
+            with suppress(TimeoutError):
+                asyncio.run_coroutine_threadsafe(self._bell.drain(), self._loop).result(_TIMEOUT)
 
 
 _process = _Process()
@@ -64,6 +86,7 @@ def _after_fork() -> None:
     _process.reset()
 
 
+atexit.register(_process.finish)
 os.register_at_fork(after_in_child=_after_fork)
 
 
@@ -107,7 +130,10 @@ def ring(entry: Entry) -> bool:
                 listener.bell.ring(entry)
             else:
                 _call(loop, listener.bell.ring, entry)
-            break
+            return True
+    if (layer := get_layer()) is not None and not isinstance(layer, InMemoryChannelLayer):
+        # A shell, a command, a worker: nobody here has a loop to send from.
+        _process.outside(layer, entry)
     return bool(listeners)
 
 
@@ -183,7 +209,7 @@ class LayerBell:
     """Sends doorbells into a channel layer from one event loop, in one task, best effort."""
 
     def __init__(self, layer: BaseChannelLayer) -> None:
-        self._layer = layer
+        self.layer = layer
         self._prefix = get_settings().GROUP_PREFIX
         self._waiting: deque[Entry] = deque(maxlen=_MAX_WAITING)
         self._task: asyncio.Task[None] | None = None
@@ -200,10 +226,15 @@ class LayerBell:
             entry = self._waiting.popleft()
             try:
                 async with asyncio.timeout(_TIMEOUT):
-                    await self._layer.group_send(group_name(self._prefix, entry.topic), encode_message(entry))
+                    await self.layer.group_send(group_name(self._prefix, entry.topic), encode_message(entry))
             except Exception:
                 # Whatever a layer raises: the history has the entry, the tail check will find it.
                 logger.warning("The channel layer did not take a doorbell", exc_info=True)
+
+    async def drain(self) -> None:
+        """Wait until everything so far is sent, or lost."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
 
     def close(self) -> None:
         """End the task."""

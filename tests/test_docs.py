@@ -26,7 +26,8 @@ from pytest_django import Settings as ProjectSettings
 import django_sse
 from django_sse import access, markup, model_events, wire
 from django_sse.conf import Settings, get_settings
-from django_sse.history import MemoryHistory, get_history
+from django_sse.history import BaseHistory, MemoryHistory, get_history
+from django_sse.history.redis import RedisHistory
 from django_sse.positions import Cursor
 from django_sse.responses import HEADERS
 from django_sse.wire import Message, Parser
@@ -537,11 +538,15 @@ def test_every_setting_is_in_the_reference() -> None:
     assert given == expected
 
 
-def test_every_option_of_the_history_is_in_the_reference() -> None:
+@pytest.mark.parametrize(("history", "called"), [(MemoryHistory, "memory"), (RedisHistory, "Redis")])
+def test_every_option_of_a_history_is_in_the_reference(history: type[BaseHistory], called: str) -> None:
     """The options and their defaults are those of the class."""
-    shown = dict(re.findall(r"^`(\w+)`, default `(.+)`$", SETTINGS.read_text(), re.MULTILINE))
-    expected = {name: each.default for name, each in inspect.signature(MemoryHistory).parameters.items()}
+    section = SETTINGS.read_text().partition(f"## Options of the {called} history")[2].partition("\n## ")[0]
+    shown = dict(re.findall(r"^`(\w+)`, default `(.+)`$", section, re.MULTILINE))
+    expected = {name: each.default for name, each in inspect.signature(history).parameters.items()}
+    servers = {name for name in ("url", "hosts") if name in expected}
 
+    assert all(f"`{name}`" in section and expected.pop(name) is None for name in servers)
     assert {name: ast.literal_eval(default) for name, default in shown.items()} == expected
 
 
@@ -552,12 +557,13 @@ def test_the_examples_of_the_settings_are_accepted(settings: ProjectSettings) ->
     for example in examples:
         names: dict[str, Any] = {}
         exec(example.text, names)
+        settings.DJANGO_SSE = {}
         for name in names.keys() - {"__builtins__"}:
             setattr(settings, name, names[name])
-        given = names["DJANGO_SSE"]
+        given = names.get("DJANGO_SSE", settings.DJANGO_SSE)
 
         assert {key: getattr(get_settings(), key) for key in given} == given
-        assert isinstance(get_history(), MemoryHistory)
+        assert get_history().shared == ("redis://" in example.text)
 
 
 def test_every_attribute_is_in_the_reference() -> None:

@@ -104,6 +104,35 @@ def other() -> Iterator[OtherLoop]:
     other.close()
 
 
+class NotingLayer(BaseChannelLayer):
+    """A layer that several processes share, and that notes what it is sent, and from which thread."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.sent: list[tuple[str, str, int]] = []
+
+    async def group_send(self, group: str, message: dict[str, Any]) -> None:
+        """Note a message."""
+        self.sent.append((group, message["text"], threading.get_ident()))
+
+
+def test_a_process_without_streams_rings_from_a_thread_of_its_own(
+    settings: Settings, process: layers._Process
+) -> None:
+    """A shell or a worker reaches other processes' streams, over one loop for all its doorbells."""
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": f"{__name__}.NotingLayer"}}
+    layer = layers.get_layer()
+    assert isinstance(layer, NotingLayer)
+
+    for text in ("a", "b"):
+        assert ring(entry(text)) is False
+        process.finish()
+
+    group = group_name("sse", "orders")
+    assert [(sent, text) for sent, text, _ in layer.sent] == [(group, "a"), (group, "b")]
+    assert len({thread for *_, thread in layer.sent} - {threading.get_ident()}) == 1
+
+
 # -- this process's listeners --------------------------------------------------------------------------
 
 

@@ -4,7 +4,7 @@ import os
 from threading import Lock
 from typing import Any
 
-from channels.layers import InMemoryChannelLayer, get_channel_layer
+from channels.layers import InMemoryChannelLayer, channel_layers, get_channel_layer
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
@@ -14,6 +14,10 @@ from django_sse.history.base import BaseHistory, Gone, Page
 from django_sse.history.memory import MemoryHistory
 
 __all__ = ["BaseHistory", "Gone", "MemoryHistory", "Page", "get_history"]
+
+#: The history of projects whose layer is channels_redis; imported when it is chosen.
+REDIS = "django_sse.history.redis.RedisHistory"
+OPTIONS = f"{NAME}['HISTORY']['OPTIONS']"
 
 _lock = Lock()
 _chosen: BaseHistory | None = None
@@ -38,24 +42,33 @@ def _choose() -> BaseHistory:
     layer = get_channel_layer(settings.CHANNEL_LAYER)
     local = layer is None or isinstance(layer, InMemoryChannelLayer)
     if settings.HISTORY is not None:
-        history = _build(settings.HISTORY["BACKEND"], dict(settings.HISTORY.get("OPTIONS", {})))
+        history = _build(
+            settings.HISTORY["BACKEND"], dict(settings.HISTORY.get("OPTIONS", {})), where=OPTIONS
+        )
     elif local:
         history = MemoryHistory()
+    elif type(layer).__module__.partition(".")[0] == "channels_redis":
+        # Beside the layer's own keys, not under its prefix: the layer's flush() deletes those.
+        config = channel_layers.configs[settings.CHANNEL_LAYER].get("CONFIG", {})
+        prefix = f"{settings.GROUP_PREFIX}:{config.get('prefix', 'asgi')}"
+        where = f"CHANNEL_LAYERS[{settings.CHANNEL_LAYER!r}]['CONFIG']"
+        history = _build(REDIS, {"hosts": config.get("hosts"), "prefix": prefix}, where=where)
     else:
         history = None
     if history is None or not (local or history.shared):
         found = f"{type(layer).__module__}.{type(layer).__qualname__}"
         msg = (
             f"CHANNEL_LAYERS[{settings.CHANNEL_LAYER!r}] is {found}, which several processes share, so "
-            "their events need a history that they share too, and this version has none yet. Serve from one "
-            'process with "BACKEND": "channels.layers.InMemoryChannelLayer" (or give it a layer of its own: '
-            f"{NAME} = {{'CHANNEL_LAYER': 'sse'}}), or name a shared history in {NAME}['HISTORY']."
+            "their events need a history that they share too. Use channels_redis, whose Redis then keeps it, "
+            f"or name a shared one in {NAME}['HISTORY'], or serve from one process with "
+            '"BACKEND": "channels.layers.InMemoryChannelLayer" (or give it a layer of its own: '
+            f"{NAME} = {{'CHANNEL_LAYER': 'sse'}})."
         )
         raise ImproperlyConfigured(msg)
     return history
 
 
-def _build(path: str, options: dict[str, Any]) -> BaseHistory:
+def _build(path: str, options: dict[str, Any], *, where: str) -> BaseHistory:
     try:
         backend = import_string(path)
     except ImportError as error:
@@ -67,7 +80,8 @@ def _build(path: str, options: dict[str, Any]) -> BaseHistory:
     try:
         return backend(**options)
     except (TypeError, ValueError) as error:
-        msg = f"{NAME}['HISTORY']['OPTIONS'] {options!r} do not fit {path}: {error}"
+        # Their names alone: the values may hold a password.
+        msg = f"{where} ({', '.join(map(str, options))}) do not fit {path}: {error}"
         raise ImproperlyConfigured(msg) from error
 
 

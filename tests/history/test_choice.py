@@ -12,6 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from pytest_django import Settings
 
 from django_sse.history import BaseHistory, MemoryHistory, get_history
+from django_sse.history.redis import RedisHistory
 
 MEMORY = {"BACKEND": "django_sse.history.MemoryHistory"}
 LOCAL = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
@@ -20,6 +21,16 @@ SHARED = {"default": {"BACKEND": f"{__name__}.SharedLayer"}}
 
 class SharedLayer(BaseChannelLayer):
     """Stands for a layer that several processes share."""
+
+
+class NoRedisLayer(BaseChannelLayer):
+    """A layer that says it is of channels_redis, whose hosts are never asked."""
+
+    def __init__(self, **options: Any) -> None:
+        pass
+
+
+NoRedisLayer.__module__ = "channels_redis.changed"
 
 
 class SharedHistory(MemoryHistory):
@@ -100,7 +111,30 @@ def test_memory_is_refused_under_a_shared_layer(settings: Settings, given: Any) 
     assert f"CHANNEL_LAYERS['default'] is {__name__}.SharedLayer, which several processes share" in told
     assert '"BACKEND": "channels.layers.InMemoryChannelLayer"' in told
     assert "DJANGO_SSE = {'CHANNEL_LAYER': 'sse'}" in told
-    assert "a shared history in DJANGO_SSE['HISTORY']" in told
+    assert "a shared one in DJANGO_SSE['HISTORY']" in told
+
+
+@pytest.mark.parametrize("layer", ["core.RedisChannelLayer", "pubsub.RedisPubSubChannelLayer"])
+def test_redis_keeps_the_history_of_its_layer(settings: Settings, layer: str) -> None:
+    """With channels_redis nothing more is configured; its keys stand beside the layer's own."""
+    config = {"hosts": [("127.0.0.1", 6399)], "prefix": "site"}
+    layers = {"default": {"BACKEND": f"channels_redis.{layer}", "CONFIG": config}}
+
+    chosen = choose(settings, CHANNEL_LAYERS=layers)
+
+    assert isinstance(chosen, RedisHistory)
+    assert chosen.shared
+
+
+def test_a_wrong_host_is_refused_without_its_password(settings: Settings) -> None:
+    """The error says where the hosts stand; what they are may be a secret."""
+    config = {"hosts": [{"password": "secret"}, 5]}
+    layers = {"default": {"BACKEND": f"{__name__}.NoRedisLayer", "CONFIG": config}}
+
+    told = refused(settings, CHANNEL_LAYERS=layers)
+
+    assert told.startswith("CHANNEL_LAYERS['default']['CONFIG'] (hosts, prefix) do not fit ")
+    assert "secret" not in told
 
 
 def test_the_advice_works(settings: Settings) -> None:
@@ -177,7 +211,7 @@ def test_options_that_do_not_fit_are_refused(settings: Settings, options: Any, t
     """The error names the options, the backend, and what is wrong with them."""
     told = refused(settings, DJANGO_SSE={"HISTORY": MEMORY | {"OPTIONS": options}})
 
-    assert told.startswith(f"DJANGO_SSE['HISTORY']['OPTIONS'] {options!r} do not fit ")
+    assert told.startswith(f"DJANGO_SSE['HISTORY']['OPTIONS'] ({', '.join(options)}) do not fit ")
     assert telling in told
 
 

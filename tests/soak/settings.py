@@ -1,12 +1,21 @@
 """A server under load; the defaults of django_sse, unless the environment asks for a short history."""
 
 import os
+from typing import Any
 
 SECRET_KEY = "of the soak tests"
 ALLOWED_HOSTS = ["127.0.0.1"]
 INSTALLED_APPS = ["django_sse", "tests.soak"]
 ROOT_URLCONF = "tests.soak.urls"
-CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+CHANNEL_LAYERS: dict[str, dict[str, Any]] = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+
+if "SOAK_REDIS" in os.environ:
+    CHANNEL_LAYERS["default"] = {
+        "BACKEND": os.environ["SOAK_LAYER"],
+        "CONFIG": {"hosts": [os.environ["SOAK_REDIS"]]},
+    }
+    # Nothing is found by the tail check here: what arrives, a doorbell announced.
+    DJANGO_SSE: dict[str, Any] = {"CHECK": 3600}
 
 if "SOAK_LENGTH" in os.environ:
     DJANGO_SSE = {

@@ -1,0 +1,108 @@
+"""Several processes on one Redis are one site."""
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.servers.process import ROOT, Kind, Serve, ServerProcess
+from tests.servers.redis import RedisServer
+from tests.soak.clients import Client
+
+pytestmark = pytest.mark.servers
+
+LAYERS = ["channels_redis.core.RedisChannelLayer", "channels_redis.pubsub.RedisPubSubChannelLayer"]
+COUNT = 500
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """Return an empty server of this test's own."""
+    with RedisServer(directory=tmp_path / "redis") as server:
+        yield server
+
+
+@pytest.fixture(params=LAYERS, ids=["core", "pubsub"])
+def environment(redis: RedisServer, request: pytest.FixtureRequest) -> dict[str, str]:
+    """Return what makes the site use Redis, by each layer in turn."""
+    return {"SOAK_REDIS": redis.url, "SOAK_LAYER": request.param}
+
+
+@pytest.fixture
+def sites(serve: Serve, environment: dict[str, str]) -> list[ServerProcess]:
+    """Return two processes of one site."""
+    kinds: tuple[Kind, Kind] = ("uvicorn", "daphne")
+    return [
+        serve(
+            kind,
+            application="tests.soak.asgi:application",
+            settings="tests.soak.settings",
+            environment=environment,
+        )
+        for kind in kinds
+    ]
+
+
+async def test_what_one_process_sends_all_deliver(sites: list[ServerProcess]) -> None:
+    """Clients of both processes get what both send, each once and in order, at once."""
+    clients = [
+        Client(base_url=site.base_url, topics=["soak.a", "soak.b"]) for site in sites for _ in range(2)
+    ]
+    async with asyncio.timeout(60), asyncio.TaskGroup() as following:
+        for client in clients:
+            following.create_task(client.follow(until=2 * COUNT))
+        await asyncio.gather(*(client.opened.wait() for client in clients))
+        async with httpx.AsyncClient(timeout=30) as http:
+            bursts = [
+                http.get(f"{site.base_url}/burst", params={"topic": topic, "count": COUNT // 2, "size": 20})
+                for site in sites
+                for topic in ("soak.a", "soak.b")
+            ]
+            for answer in await asyncio.gather(*bursts):
+                answer.raise_for_status()
+    for client in clients:
+        assert client.faults() == {"lost": 0, "twice": 0, "disordered": 0, "resets": 0}
+
+
+async def test_a_client_goes_on_at_another_process(sites: list[ServerProcess]) -> None:
+    """Whoever loses its process resumes at the other one, without a reset."""
+    client = Client(base_url=sites[0].base_url, topics=["soak.a"])
+    async with asyncio.timeout(60), httpx.AsyncClient(timeout=30) as http:
+        first = asyncio.create_task(client.follow(until=10))
+        await client.opened.wait()
+        params: dict[str, str | int] = {"topic": "soak.a", "count": 10, "size": 1}
+        (await http.get(f"{sites[1].base_url}/burst", params=params)).raise_for_status()
+        await first
+        (await http.get(f"{sites[1].base_url}/burst", params=params)).raise_for_status()
+        client.base_url = sites[1].base_url
+        await client.follow(until=20)
+    assert client.faults() == {"lost": 0, "twice": 0, "disordered": 0, "resets": 0}
+    assert [data["n"] for _, data in client.received["soak.a"]] == [*range(10), *range(10)]
+
+
+async def test_a_script_is_heard(sites: list[ServerProcess], environment: dict[str, str]) -> None:
+    """A process without streams, which sends and ends, reaches the streams of the others at once."""
+    script = (
+        "import django; django.setup(); from django_sse import send_event; "
+        "send_event('soak.a', 'tick', {'publisher': 0, 'n': 1})"
+    )
+    clients = [Client(base_url=site.base_url, topics=["soak.a"]) for site in sites]
+    async with asyncio.timeout(60), asyncio.TaskGroup() as following:
+        for client in clients:
+            following.create_task(client.follow(until=1))
+        await asyncio.gather(*(client.opened.wait() for client in clients))
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-W",
+            "error",
+            "-c",
+            script,
+            cwd=ROOT,
+            env={"DJANGO_SETTINGS_MODULE": "tests.soak.settings", **environment},
+            stderr=asyncio.subprocess.PIPE,
+        )
+        _, complaints = await process.communicate()
+        assert (process.returncode, complaints) == (0, b"")
