@@ -152,7 +152,9 @@ def _encoder(value: object) -> type[JSONEncoder]:
 
 
 def _wrong(key: str, value: object, wanted: str) -> ImproperlyConfigured:
-    return ImproperlyConfigured(f"{NAME}[{key!r}] is {value!r}: it must be {wanted}")
+    # The keys of a dict alone: its values may hold a password.
+    shown = f"a dict with the keys {sorted(map(str, value))}" if isinstance(value, Mapping) else repr(value)
+    return ImproperlyConfigured(f"{NAME}[{key!r}] is {shown}: it must be {wanted}")
 
 
 def _forget(*, setting: str, **_: object) -> None:

@@ -159,6 +159,14 @@ def test_wrong_values_are_refused(settings: DjangoSettings, key: str, value: Any
     assert told.endswith(wanted)
 
 
+def test_a_wrong_history_is_shown_without_its_secrets(settings: DjangoSettings) -> None:
+    """The options of a history may hold a password, which belongs in no error page."""
+    told = refused(settings, {"HISTORY": {"BACKEND": "x", "OPTION": {"url": "redis://:secret@host"}}})
+
+    assert "['BACKEND', 'OPTION']" in told
+    assert "secret" not in told
+
+
 def test_every_key_refuses_something() -> None:
     """No key takes whatever it is given."""
     assert {key for key, _, _ in WRONG} == {key.name for key in fields(Settings)}
