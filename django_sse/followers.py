@@ -23,7 +23,8 @@ GRACE: Final = 0.05
 READ_LIMIT: Final = 500
 _RECENT: Final = 64
 _MAX_EARLY: Final = 64
-_MAX_BACKOFF: Final = 5.0
+#: The longest wait, in seconds, between two tries of what fails.
+MAX_BACKOFF: Final = 5.0
 
 
 class Following(Protocol):
@@ -37,6 +38,17 @@ class Following(Protocol):
 
     def healed(self) -> None:
         """Look again whether it can go live: the follower has asked the history."""
+
+
+async def back_off(error: Exception, delay: float) -> float:
+    """Wait after a fault of the history, whatever it raised; return how long to wait after the next one."""
+    logger.warning(
+        "The history does not answer; trying again in %.2f s",
+        delay,
+        exc_info=not isinstance(error, HistoryError),
+    )
+    await asyncio.sleep(delay)
+    return min(delay * 2, MAX_BACKOFF)
 
 
 class Heal(Enum):
@@ -78,15 +90,9 @@ class Follower:
         while self.position is None:
             try:
                 self.position = (await self._history.atail([self.topic]))[self.topic]
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  (back_off logs it)
                 # Also what no history should raise: a follower that never starts keeps its streams waiting.
-                logger.warning(
-                    "The history does not answer; trying again in %.2f s",
-                    delay,
-                    exc_info=not isinstance(error, HistoryError),
-                )
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, _MAX_BACKOFF)
+                delay = await back_off(error, delay)
         self._recent[self.position.tag] = None
         asked, self._heal = self._asked_again(), Heal.NO
         crowded = len(self._early) == _MAX_EARLY  # more may have come than were kept
@@ -130,22 +136,17 @@ class Follower:
             self._heal = Heal.AGAIN
 
     async def _healing(self) -> None:
-        delay = GRACE
+        pause = delay = GRACE
         while self._heal is not Heal.NO:
-            await asyncio.sleep(delay)
+            await asyncio.sleep(pause)
             self._heal = Heal.YES
             try:
                 more = await self._read()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  (back_off logs it)
                 # Also what no history should raise: a follower that stops healing would be deaf.
-                delay = min(max(delay, GRACE) * 2, _MAX_BACKOFF)
-                logger.warning(
-                    "The history does not answer; trying again in %.2f s",
-                    delay,
-                    exc_info=not isinstance(error, HistoryError),
-                )
+                pause, delay = 0.0, await back_off(error, delay)
                 continue
-            delay = 0 if more else GRACE
+            pause, delay = 0.0 if more else GRACE, GRACE
             # No await between this look and the end: whoever asks later starts a new healing.
             if not more and not self._asked_again():
                 self._heal = Heal.NO

@@ -17,7 +17,7 @@ from channels.layers import BaseChannelLayer
 from django_sse import layers
 from django_sse.conf import get_settings
 from django_sse.exceptions import HistoryError
-from django_sse.followers import GRACE, READ_LIMIT, Follower, Following
+from django_sse.followers import GRACE, MAX_BACKOFF, READ_LIMIT, Follower, Following, back_off
 from django_sse.history import BaseHistory, Gone, Page, get_history
 from django_sse.positions import Entry, Position
 from django_sse.topics import group_name
@@ -35,7 +35,6 @@ _LAYER_TIMEOUT: Final = 2.0
 _READS: Final = 8
 #: Streams flushed before the loop may turn to other work.
 _FLUSH_SLICE: Final = 500
-_MAX_BACKOFF: Final = 5.0
 
 
 class Served(Protocol):
@@ -199,15 +198,9 @@ class Hub:
                 # The slot is held for the read alone, never while waiting for a client.
                 async with self._reads:
                     page = await self.history.read(topic, position, limit=READ_LIMIT)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  (back_off logs it)
                 # Also what no history should raise: the stream stays open, and behind, never silent.
-                logger.warning(
-                    "The history does not answer; trying again in %.2f s",
-                    delay,
-                    exc_info=not isinstance(error, HistoryError),
-                )
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, _MAX_BACKOFF)
+                delay = await back_off(error, delay)
                 continue
             delay = GRACE
             stream.take(topic, position, page)
@@ -227,7 +220,7 @@ class Hub:
         try:
             heard = layers.decode_message(message)
         except ValueError as error:
-            logger.warning("Skipped: %s", error)
+            logger.warning("Skipped: %.200s", error)  # it quotes what a stranger sent
             return
         if isinstance(heard, Entry):
             self.hear(heard)
@@ -259,7 +252,7 @@ class Hub:
                 # It may have forgotten the channel's groups: join them again.
                 joined = False
                 await asyncio.sleep(delay)
-                delay = min(delay * 2, _MAX_BACKOFF)
+                delay = min(delay * 2, MAX_BACKOFF)
 
     # -- groups ---------------------------------------------------------------------------------
 

@@ -171,8 +171,8 @@ def _send(
 def _send_quietly(send: partial[None]) -> None:
     try:
         send()
-    except PublishError:
-        # The transaction is done: the request must not fail for its event.
+    except Exception:
+        # Also what no history should raise: the work is done, the request must not fail for its event.
         logger.exception("An event was not sent")
 
 

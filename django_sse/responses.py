@@ -42,9 +42,9 @@ class EventStreamResponse(StreamingHttpResponse):
     """A response over a stream, or over a project's own async iterator of events.
 
     The iterator gives `Event` values, texts (sent as ``message``) or mappings (their JSON likewise), and
-    is used once: its end is told with ``sse-close``, and a browser that reconnects
-    after it gets 204, which stops it. What it raises is logged, and ends the stream likewise. Under
-    WSGI the answer is 501 and a sentence.
+    is used once: its end is told with ``sse-close``, and a browser that reconnects after it gets 204,
+    which stops it. What it raises is logged, and ends the stream likewise. Under WSGI the answer is 501
+    and a sentence.
     """
 
     def __init__(

@@ -641,6 +641,21 @@ def test_a_failure_at_once_is_logged_too(caplog: pytest.LogCaptureFixture) -> No
     assert logged(caplog) == ["An event was not sent"]
 
 
+def test_a_fault_of_a_history_at_once_is_logged_too(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a history should never raise does not reach the request either."""
+
+    def fail(self: MemoryHistory, *args: Any, **kwargs: Any) -> Entry | None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(MemoryHistory, "append", fail)
+    send_event("orders", "order-saved", 1)
+
+    assert logged(caplog) == ["An event was not sent"]
+    assert "a bug" in caplog.text
+
+
 @pytest.mark.usefixtures("broken")
 async def test_a_failure_now_raises(publish: Publish) -> None:
     """Who sends now learns what was not sent, and to whom; what came before it was sent."""

@@ -196,8 +196,7 @@ class Stream(BaseStream):
         if (
             self._catching_up
             or self._queue
-            or self.ended
-            or self._closed
+            or self.over()
             or self._outlet is None
             or not self._outlet.free
             or all(place.live or place.waits for place in self._places.values())
