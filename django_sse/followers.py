@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine
 from enum import Enum
 from typing import Any, Final, Protocol
 
+from django_sse.counters import Counters
 from django_sse.exceptions import HistoryError
 from django_sse.history.base import BaseHistory, Gone
 from django_sse.positions import Entry, Position
@@ -63,7 +64,7 @@ class Follower:
     """One topic in one process.
 
     `position` is None until `start` has set it; `ready` is set then. All methods are called in the
-    hub's event loop; `spawn` is the hub's way to run a task that it owns.
+    hub's event loop; `spawn` is the hub's way to run a task that it owns, `counters` what it counts in.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Follower:
         *,
         history: BaseHistory,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
+        counters: Counters,
     ) -> None:
         self.topic = topic
         self.position: Position | None = None
@@ -80,7 +82,10 @@ class Follower:
         self.streams: dict[Following, None] = {}
         self._history = history
         self._spawn = spawn
+        self._counters = counters
         self._early: dict[int, Entry] = {}
+        #: Tags that were announced without their entries.
+        self._named: dict[int, None] = {}
         self._recent: dict[int, None] = {}
         self._heal = Heal.NO
 
@@ -118,6 +123,8 @@ class Follower:
     def hear_position(self, position: Position) -> None:
         """Take an announced position, whose entry was too large to come along."""
         if position.tag not in self._recent:
+            if len(self._named) < _MAX_EARLY:
+                self._named[position.tag] = None
             self.heal()
 
     def check(self, tail: Position) -> None:
@@ -131,6 +138,7 @@ class Follower:
             self._heal = Heal.AGAIN  # the tail that `start` waits for may be older than this asking
         elif self._heal is Heal.NO:
             self._heal = Heal.YES
+            self._counters.heals += 1
             self._spawn(self._healing())
         else:
             self._heal = Heal.AGAIN
@@ -168,16 +176,20 @@ class Follower:
         if isinstance(page, Gone):
             self.position = page.tail
             self._early.clear()
+            self._named.clear()
             self._recent = {page.tail.tag: None}
             for stream in list(self.streams):
                 stream.suspect(self.topic)
             return False
         for entry in page.entries:
+            if entry.tag not in self._named and self._early.get(entry.offset) != entry:
+                self._counters.missed += 1
             self._advance(entry)
         self._advance_early()
         if not page.more:
             # What is still early was announced, but does not stand in the history (any more).
             self._early.clear()
+            self._named.clear()
         return page.more
 
     def _advance(self, entry: Entry) -> None:

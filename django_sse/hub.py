@@ -2,6 +2,7 @@
 
 It hears doorbells, owns the followers and every task that serves streams: the receive task, the tail
 check, the heartbeat, the catch-up of streams. Streams themselves never await the layer or the history.
+What it meets on the way is counted, for whoever operates it.
 """
 
 import asyncio
@@ -16,21 +17,17 @@ from channels.layers import BaseChannelLayer
 
 from django_sse import layers
 from django_sse.conf import get_settings
+from django_sse.counters import Counters, Snapshot
 from django_sse.exceptions import HistoryError
-from django_sse.followers import GRACE, MAX_BACKOFF, READ_LIMIT, Follower, Following, back_off
+from django_sse.followers import GRACE, READ_LIMIT, Follower, Following, back_off
+from django_sse.groups import Groups
 from django_sse.history import BaseHistory, Gone, Page, get_history
 from django_sse.positions import Entry, Position
-from django_sse.topics import group_name
 
 logger = logging.getLogger(__name__)
 
 #: Seconds that a follower outlives its last stream: a page change must not cost a new start.
 LINGER: Final = 30.0
-#: Seconds after which a group membership is renewed; layers forget it after a day.
-RENEW: Final = 3600.0
-_RENEW_SLICE: Final = 100
-#: Seconds that a layer may take to answer; it is a doorbell, and nothing waits for it longer.
-_LAYER_TIMEOUT: Final = 2.0
 #: Reads of the history for catching-up streams under way at once.
 _READS: Final = 8
 #: Streams flushed before the loop may turn to other work.
@@ -60,11 +57,6 @@ class Reader(Following, Protocol):
         """Take what was read after a position."""
 
 
-def _is_timeout(error: Exception) -> bool:
-    """Tell whether nothing came for a while; what redis-py 8 raises then is no TimeoutError of Python's."""
-    return any(kind.__name__ == "TimeoutError" for kind in type(error).__mro__)
-
-
 class Hub:
     """Serves the streams of one event loop."""
 
@@ -75,11 +67,10 @@ class Hub:
         self.followers: dict[str, Follower] = {}
         self.streams: dict[Served, None] = {}
         self.settings = get_settings()
-        self._layer = layer
-        self._channel: str | None = None
-        self._joined: dict[str, float] = {}
+        self.counters = Counters()
+        self.groups = None if layer is None else Groups(layer, prefix=self.settings.GROUP_PREFIX)
         self._idle: dict[str, float] = {}
-        self._leaving: set[str] = set()
+        self._checked: float | None = None
         self._tasks: dict[asyncio.Task[Any], None] = {}
         self._reads = asyncio.Semaphore(_READS)
         self._unflushed: deque[Served] = deque()
@@ -131,8 +122,22 @@ class Hub:
         self._running = True
         self.spawn(self._beating())
         self.spawn(self._checking())
-        if self._layer is not None:
-            self.spawn(self._receiving(self._layer))
+        if self.groups is not None:
+            self.spawn(self.groups.receive(hear=self.hear_message, joined=self._heal))
+
+    def snapshot(self) -> Snapshot:
+        """Return what this hub serves now, and what it has counted."""
+        counters = self.counters
+        return Snapshot(
+            streams=len(self.streams),
+            followers=len(self.followers),
+            heals=counters.heals,
+            missed=counters.missed,
+            spills=counters.spills,
+            resets=dict(counters.resets),
+            unsent=0 if self.bell is None else self.bell.unsent,
+            staleness=None if self._checked is None else self.loop.time() - self._checked,
+        )
 
     # -- streams --------------------------------------------------------------------------------
 
@@ -160,7 +165,7 @@ class Hub:
         for topic in topics:
             follower = self.followers.get(topic)
             if follower is None:
-                follower = Follower(topic, history=self.history, spawn=self.spawn)
+                follower = Follower(topic, history=self.history, spawn=self.spawn, counters=self.counters)
                 self.followers[topic] = follower
                 self.spawn(self._begin(follower))
             follower.streams[stream] = None
@@ -230,73 +235,15 @@ class Hub:
             if follower is not None:
                 follower.hear_position(position)
 
-    async def _receiving(self, layer: BaseChannelLayer) -> None:
-        # Cancelling or timing out receive() loses messages, so this one task lives as long as the hub.
-        delay, joined = GRACE, False
-        while True:
-            try:
-                if self._channel is None:
-                    self._channel = await layer.new_channel()
-                if not joined:
-                    joined = True
-                    for follower in list(self.followers.values()):
-                        await self._join(follower.topic)
-                        follower.heal()  # what was announced before is read
-                self.hear_message(await layer.receive(self._channel))
-                delay = GRACE
-            except Exception as error:
-                if _is_timeout(error):
-                    await asyncio.sleep(GRACE)
-                    continue
-                logger.warning("The channel layer failed; trying again in %.2f s", delay, exc_info=True)
-                # It may have forgotten the channel's groups: join them again.
-                joined = False
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, MAX_BACKOFF)
-
-    # -- groups ---------------------------------------------------------------------------------
+    def _heal(self, topic: str) -> None:
+        if (follower := self.followers.get(topic)) is not None:
+            follower.heal()
 
     async def _begin(self, follower: Follower) -> None:
         # Join first, then take the tail: what comes between is announced, and kept by the follower.
-        await self._join(follower.topic)
+        if self.groups is not None:
+            await self.groups.join(follower.topic)
         await follower.start()
-
-    async def _join(self, topic: str) -> None:
-        if self._layer is None or self._channel is None:
-            return  # the receive task joins every topic, and heals it, when it has a channel
-        group = group_name(self.settings.GROUP_PREFIX, topic)
-        try:
-            async with asyncio.timeout(_LAYER_TIMEOUT):
-                await self._layer.group_add(group, self._channel)
-                if topic in self.followers:
-                    self._joined[topic] = self.loop.time()
-                else:
-                    # The last stream left while a renewal joined.
-                    await self._layer.group_discard(group, self._channel)
-        except Exception:
-            # Whatever a layer raises: the tail check bounds what this costs, and the renewal mends it soon.
-            self._joined.pop(topic, None)
-            logger.warning("A group could not be joined", exc_info=True)
-
-    async def _leave(self, follower: Follower) -> None:
-        topic = follower.topic
-        try:
-            if self._layer is not None and self._channel is not None:
-                async with asyncio.timeout(_LAYER_TIMEOUT):
-                    await self._layer.group_discard(
-                        group_name(self.settings.GROUP_PREFIX, topic), self._channel
-                    )
-        except Exception:
-            logger.warning("A group could not be left", exc_info=True)
-        if follower.streams:
-            # Somebody came while we left: join again, and read what was missed meanwhile.
-            await self._join(topic)
-            follower.heal()
-        else:
-            del self.followers[topic]
-            self._joined.pop(topic, None)
-            self._idle.pop(topic, None)
-        self._leaving.discard(topic)
 
     # -- tickers --------------------------------------------------------------------------------
 
@@ -324,23 +271,19 @@ class Hub:
 
     async def check(self) -> None:
         """Compare every follower with the history's tail, once; renew and leave groups that are due."""
+        began = self.loop.time()
         ready = [topic for topic, follower in self.followers.items() if follower.ready.is_set()]
         tails = await self.history.atail(ready)
+        self._checked = began
         for topic, tail in tails.items():
             if (follower := self.followers.get(topic)) is not None:
                 follower.check(tail)
-        now = self.loop.time()
         for topic, since in list(self._idle.items()):
-            if now - since >= LINGER and topic not in self._leaving and self.followers[topic].ready.is_set():
-                self._leaving.add(topic)
-                self.spawn(self._leave(self.followers[topic]))
-        if self._channel is not None:
-            due = [topic for topic in ready if now - self._joined.get(topic, -RENEW) >= RENEW]
-            if due and (self._renewing is None or self._renewing.done()):
-                # Beside the check: a layer that hangs must not stop it.
-                self._renewing = self.spawn(self._renew(due[:_RENEW_SLICE]))
-
-    async def _renew(self, due: list[str]) -> None:
-        for topic in due:
-            if topic in self.followers and topic not in self._leaving:
-                await self._join(topic)
+            if began - since >= LINGER and self.followers[topic].ready.is_set():
+                del self.followers[topic], self._idle[topic]
+                if self.groups is not None:
+                    self.spawn(self.groups.leave(topic))
+        is_renewing = self._renewing is not None and not self._renewing.done()
+        if self.groups is not None and not is_renewing and (due := self.groups.due()):
+            # Beside the check: a layer that hangs must not stop it.
+            self._renewing = self.spawn(self.groups.renew(due))

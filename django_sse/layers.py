@@ -210,12 +210,15 @@ class LayerBell:
 
     def __init__(self, layer: BaseChannelLayer) -> None:
         self.layer = layer
+        #: Doorbells that the layer did not take.
+        self.unsent = 0
         self._prefix = get_settings().GROUP_PREFIX
         self._waiting: deque[Entry] = deque(maxlen=_MAX_WAITING)
         self._task: asyncio.Task[None] | None = None
 
     def ring(self, entry: Entry) -> None:
         """Send one; called in the event loop."""
+        self.unsent += len(self._waiting) == _MAX_WAITING  # the oldest gives way
         self._waiting.append(entry)
         if self._task is None or self._task.done():
             # An empty context: the publisher's request must not live on in it.
@@ -229,6 +232,7 @@ class LayerBell:
                     await self.layer.group_send(group_name(self._prefix, entry.topic), encode_message(entry))
             except Exception:
                 # Whatever a layer raises: the history has the entry, the tail check will find it.
+                self.unsent += 1
                 logger.warning("The channel layer did not take a doorbell", exc_info=True)
 
     async def drain(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from django_sse import followers
+from django_sse.counters import Counters
 from django_sse.exceptions import HistoryError
 from django_sse.followers import Follower
 from django_sse.positions import Entry, Position
@@ -88,7 +89,7 @@ async def tasks() -> AsyncIterator[Tasks]:
 @pytest.fixture
 def new(history: ShakyHistory, watcher: Watcher, tasks: Tasks) -> Follower:
     """Return a follower that was not started yet."""
-    follower = Follower("news", history=history, spawn=tasks.spawn)
+    follower = Follower("news", history=history, spawn=tasks.spawn, counters=Counters())
     follower.streams[watcher] = None
     return follower
 

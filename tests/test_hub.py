@@ -13,8 +13,10 @@ import redis.exceptions
 from channels.layers import InMemoryChannelLayer
 from pytest_django import Settings
 
-from django_sse import asend_event, followers, hub, layers
+from django_sse import asend_event, followers, groups, hub, layers
+from django_sse.counters import Snapshot
 from django_sse.exceptions import HistoryError
+from django_sse.groups import Groups
 from django_sse.hub import Hub
 from django_sse.layers import encode_message
 from django_sse.positions import Entry
@@ -61,6 +63,7 @@ class Watcher:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait a fiftieth of the usual time before a healing."""
     monkeypatch.setattr(followers, "GRACE", 0.001)
+    monkeypatch.setattr(groups, "GRACE", 0.001)
     monkeypatch.setattr(hub, "GRACE", 0.001)
 
 
@@ -71,11 +74,17 @@ async def exchange(settings: Settings) -> AsyncIterator[Exchange]:
         yield exchange
 
 
+def groups_of(hub: Hub) -> Groups:
+    """Return the groups of a hub, which has a layer."""
+    assert hub.groups is not None
+    return hub.groups
+
+
 async def follow(exchange: Exchange, *topics: str) -> Watcher:
     """Return a watcher that follows topics, with a hub that hears its layer."""
     watcher = Watcher()
     exchange.hub.add(watcher)
-    await eventually(lambda: exchange.hub._channel)
+    await eventually(lambda: groups_of(exchange.hub).channel)
     await exchange.hub.follow(watcher, topics)
     return watcher
 
@@ -116,7 +125,7 @@ async def test_nothing_runs_before_the_first_stream(exchange: Exchange) -> None:
     await follow(exchange, "news")
     await follow(exchange, "news")
     await turns()
-    assert task_names(exchange.hub) == ["Hub._beating", "Hub._checking", "Hub._receiving"]
+    assert task_names(exchange.hub) == ["Groups.receive", "Hub._beating", "Hub._checking"]
 
 
 async def test_without_a_layer_the_local_bell_is_enough(
@@ -168,7 +177,7 @@ async def test_two_processes_hear_each_other(exchange: Exchange, monkeypatch: py
     other = Hub(history=exchange.history, layer=exchange.layer)
     there = Watcher()
     other.add(there)
-    await eventually(lambda: other._channel)
+    await eventually(lambda: groups_of(other).channel)
     await other.follow(there, ["news"])
 
     decode = layers.decode_message
@@ -289,7 +298,7 @@ async def test_a_malformed_message_is_skipped(
 ) -> None:
     """A message that no hub has sent is skipped with a log; the channel and the next message live on."""
     watcher = await follow(exchange, "news")
-    channel = exchange.hub._channel
+    channel = groups_of(exchange.hub).channel
     (entry,) = exchange.history.add("news", "1")
     with caplog.at_level(logging.WARNING, "django_sse.hub"):
         await exchange.announce(entry, **forgery)
@@ -297,7 +306,7 @@ async def test_a_malformed_message_is_skipped(
         await eventually(lambda: watcher.texts == ["1"])
 
     assert [record.message.split(":")[0] for record in caplog.records] == ["Skipped"]
-    assert exchange.hub._channel == channel
+    assert groups_of(exchange.hub).channel == channel
     assert exchange.history.reads == []
 
 
@@ -407,7 +416,7 @@ async def test_a_broken_receive_begins_anew(
 
     await eventually(lambda: news.texts == ["missed"])
     await eventually(lambda: members(exchange, "prices"))
-    assert members(exchange, "news") == members(exchange, "prices") == [exchange.hub._channel]
+    assert members(exchange, "news") == members(exchange, "prices") == [groups_of(exchange.hub).channel]
     assert caplog.text.count("The channel layer failed; trying again") == 2
 
     for topic in ("news", "prices"):
@@ -442,13 +451,13 @@ async def test_a_group_that_could_not_be_joined_is_joined_by_the_check(
     shaky.refuses = True
     watcher = await follow(exchange, "news")
     assert members(exchange, "news") == []
-    assert "A group could not be joined" in caplog.text
+    assert "A group could not be joined or left" in caplog.text
     exchange.publish("news", "1")
     assert watcher.texts == ["1"]
 
     shaky.refuses = False
     await exchange.hub.check()
-    await eventually(lambda: members(exchange, "news") == [exchange.hub._channel])
+    await eventually(lambda: members(exchange, "news") == [groups_of(exchange.hub).channel])
 
 
 async def test_a_group_that_could_not_be_joined_again_is_joined_by_the_check(
@@ -458,12 +467,12 @@ async def test_a_group_that_could_not_be_joined_again_is_joined_by_the_check(
     await follow(exchange, "news")
     shaky.refuses = True
     shaky.break_down(ConnectionError("gone"))
-    await eventually(lambda: "A group could not be joined" in caplog.text)
+    await eventually(lambda: "A group could not be joined or left" in caplog.text)
     assert members(exchange, "news") == []
 
     shaky.refuses = False
     await exchange.hub.check()
-    await eventually(lambda: members(exchange, "news") == [exchange.hub._channel])
+    await eventually(lambda: members(exchange, "news") == [groups_of(exchange.hub).channel])
 
 
 class Hang:
@@ -482,7 +491,7 @@ async def test_a_layer_that_hangs_stops_nothing(
     exchange: Exchange, shaky: ShakyLayer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Streams start, events arrive, checks come and topics are left with a layer that does not answer."""
-    monkeypatch.setattr(hub, "_LAYER_TIMEOUT", 0.01)
+    monkeypatch.setattr(groups, "_TIMEOUT", 0.01)
     monkeypatch.setattr(layers, "_TIMEOUT", 0.01)
     monkeypatch.setattr(hub, "LINGER", 0.0)
     for method in ("group_add", "group_discard", "group_send"):
@@ -496,7 +505,7 @@ async def test_a_layer_that_hangs_stops_nothing(
 
     exchange.hub.unfollow(watcher, ["news"])
     await exchange.hub.check()
-    await eventually(lambda: not exchange.hub.followers)
+    assert exchange.hub.followers == {}
 
 
 async def test_a_doorbell_that_the_layer_refuses_is_only_logged(
@@ -521,7 +530,7 @@ async def test_a_stream_starts_before_the_layer_answers(
     await exchange.hub.follow(watcher, ["news"])
     exchange.publish("news", "1")
     assert watcher.texts == ["1"]
-    assert exchange.hub._channel is None
+    assert groups_of(exchange.hub).channel is None
 
     refuse.over = True
     await eventually(lambda: members(exchange, "news"))
@@ -548,7 +557,7 @@ async def test_one_follower_and_one_group_for_many_streams(exchange: Exchange) -
     """However many streams follow a topic, this process is in its group once."""
     watchers = [await follow(exchange, "news") for _ in range(5)]
     assert list(exchange.hub.followers) == ["news"]
-    assert members(exchange, "news") == [exchange.hub._channel]
+    assert members(exchange, "news") == [groups_of(exchange.hub).channel]
 
     exchange.publish("news", "1")
     assert [watcher.texts for watcher in watchers] == [["1"]] * 5
@@ -572,10 +581,9 @@ async def test_a_follower_outlives_its_last_stream_for_a_while(
 
     exchange.hub.unfollow(watcher, ["news"])
     await exchange.hub.check()
-    await eventually(lambda: not exchange.hub.followers)
-    assert members(exchange, "news") == []
-    assert exchange.hub._idle == exchange.hub._joined == {}
-    assert exchange.hub._leaving == set()
+    assert exchange.hub.followers == {}
+    await eventually(lambda: members(exchange, "news") == [])
+    assert exchange.hub._idle == groups_of(exchange.hub).joined == {}
 
 
 async def test_unfollow_is_idempotent(exchange: Exchange) -> None:
@@ -609,7 +617,7 @@ class Slow:
 async def test_a_stream_that_comes_while_its_topic_is_left_keeps_it(
     exchange: Exchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An old leave does not undo a new join, and what came in between is read."""
+    """An old leave does not undo a new join."""
     monkeypatch.setattr(hub, "LINGER", 0.0)
     leaving = Slow(exchange.layer.group_discard)
     monkeypatch.setattr(exchange.layer, "group_discard", leaving)
@@ -621,16 +629,15 @@ async def test_a_stream_that_comes_while_its_topic_is_left_keeps_it(
     await turns()
     assert leaving.called == 1
 
-    second = await follow(exchange, "news")
-    exchange.history.add("news", "unannounced")
+    following = asyncio.create_task(follow(exchange, "news"))
+    await turns()
     leaving.gate.set()
-    await eventually(lambda: second.texts == ["unannounced"])
-    assert members(exchange, "news") == [exchange.hub._channel]
-    assert exchange.hub._leaving == set()
+    second = await following
+    assert members(exchange, "news") == [groups_of(exchange.hub).channel]
 
     (entry,) = exchange.history.add("news", "announced")
     await exchange.announce(entry)
-    await eventually(lambda: second.texts == ["unannounced", "announced"])
+    await eventually(lambda: second.texts == ["announced"])
 
 
 async def test_a_topic_that_is_being_left_is_not_renewed(
@@ -638,7 +645,7 @@ async def test_a_topic_that_is_being_left_is_not_renewed(
 ) -> None:
     """A check that both leaves a topic and renews memberships does not stay in the group."""
     monkeypatch.setattr(hub, "LINGER", 0.0)
-    monkeypatch.setattr(hub, "RENEW", 0.0)
+    monkeypatch.setattr(groups, "RENEW", 0.0)
     group_add = exchange.layer.group_add
 
     async def slow(group: str, channel: str) -> None:
@@ -649,10 +656,11 @@ async def test_a_topic_that_is_being_left_is_not_renewed(
     monkeypatch.setattr(exchange.layer, "group_add", slow)
     exchange.hub.unfollow(watcher, ["news"])
     await exchange.hub.check()
-    await eventually(lambda: not exchange.hub.followers)
 
+    await eventually(lambda: members(exchange, "news") == [])
+    await turns()
     assert members(exchange, "news") == []
-    assert exchange.hub._joined == {}
+    assert groups_of(exchange.hub).joined == {}
 
 
 async def test_a_topic_that_was_left_during_its_renewal(
@@ -663,17 +671,18 @@ async def test_a_topic_that_was_left_during_its_renewal(
     watcher = await follow(exchange, "news")
     slow = Slow(exchange.layer.group_add)
     monkeypatch.setattr(exchange.layer, "group_add", slow)
-    exchange.hub._joined["news"] -= hub.RENEW
+    groups_of(exchange.hub).joined["news"] -= groups.RENEW
     await exchange.hub.check()
     await eventually(slow.begun.is_set)
     exchange.hub.unfollow(watcher, ["news"])
     await exchange.hub.check()
-    await eventually(lambda: not exchange.hub.followers)
+    assert exchange.hub.followers == {}
     slow.gate.set()
-    await turns()
 
+    await eventually(lambda: members(exchange, "news") == [])
+    await turns()
     assert members(exchange, "news") == []
-    assert exchange.hub._joined == {}
+    assert groups_of(exchange.hub).joined == {}
 
 
 async def test_a_layer_that_fails_at_leaving_keeps_nobody(
@@ -692,7 +701,7 @@ async def test_a_layer_that_fails_at_leaving_keeps_nobody(
 async def test_one_renewal_at_a_time(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a slow layer is still busy with one renewal, the checks do not begin another."""
     await follow(exchange, "news")
-    exchange.hub._joined["news"] -= hub.RENEW
+    groups_of(exchange.hub).joined["news"] -= groups.RENEW
     hang = Hang()
     monkeypatch.setattr(exchange.layer, "group_add", hang)
     for _ in range(3):
@@ -710,9 +719,9 @@ async def test_memberships_are_renewed_in_slices(exchange: Exchange, monkeypatch
     await exchange.hub.check()
     assert exchange.layer.groups == {}, "nothing is due yet"
 
-    monkeypatch.setattr(hub, "_RENEW_SLICE", 2)
+    monkeypatch.setattr(groups, "_RENEW_SLICE", 2)
     for topic in topics:
-        exchange.hub._joined[topic] -= hub.RENEW
+        groups_of(exchange.hub).joined[topic] -= groups.RENEW
     for expected in (2, 4, 5, 5):
         await exchange.hub.check()
         await turns()
@@ -868,3 +877,65 @@ async def test_close_ends_every_task(exchange: Exchange) -> None:
     assert layers.listener_of(asyncio.get_running_loop()) is None
     exchange.publish("news", "1")
     assert watcher.texts == []
+
+
+# -- what is counted ---------------------------------------------------------------------------------
+
+
+async def test_counts_what_it_serves(exchange: Exchange) -> None:
+    """The streams and topics that are served now, and nothing else, where all went well."""
+    watcher = await follow(exchange, "news", "prices")
+    exchange.publish("news", "1", "2")
+
+    assert exchange.hub.snapshot() == Snapshot(
+        streams=1, followers=2, heals=0, missed=0, spills=0, resets={}, unsent=0, staleness=None
+    )
+    exchange.hub.unfollow(watcher, ["news", "prices"])
+    exchange.hub.discard(watcher)
+    assert exchange.hub.snapshot().streams == 0
+
+
+async def test_counts_what_the_layer_lost(exchange: Exchange) -> None:
+    """Each entry that no doorbell announced is missed; one that came early, or as its position, is not."""
+    watcher = await follow(exchange, "news")
+    lost, early = exchange.history.add("news", "lost", "early")
+    await exchange.announce(early)
+    await eventually(lambda: watcher.texts == ["lost", "early"])
+    assert exchange.hub.snapshot().missed == 1
+    await eventually(lambda: exchange.hub.followers["news"]._heal is followers.Heal.NO)
+
+    (large,) = exchange.history.add("news", "x" * (layers.MAX_CARRIED + 1))
+    await exchange.announce(large)
+    await eventually(lambda: len(watcher.texts) == 3)
+    snapshot = exchange.hub.snapshot()
+    assert (snapshot.missed, snapshot.heals) == (1, 2)
+    await exchange.announce(lost)
+    assert exchange.hub.snapshot() == snapshot, "it is known"
+
+
+async def test_counts_the_doorbells_that_the_layer_refused(exchange: Exchange, shaky: ShakyLayer) -> None:
+    """What was published while the layer was down is counted where it was sent."""
+    await follow(exchange, "news")
+    shaky.refuses = True
+    exchange.publish("news", "1", "2")
+
+    await eventually(lambda: exchange.hub.snapshot().unsent == 2)
+
+
+async def test_knows_how_stale_it_may_be(exchange: Exchange) -> None:
+    """The age of the last tail check that worked; one that failed does not count."""
+    await follow(exchange, "news")
+    await exchange.hub.check()
+    await eventually(lambda: (exchange.hub.snapshot().staleness or 0) > 0.01)
+
+    exchange.history.fault = HistoryError("down")
+    with pytest.raises(HistoryError):
+        await exchange.hub.check()
+    assert (exchange.hub.snapshot().staleness or 0) > 0.01
+    exchange.history.fault = None
+    before = exchange.hub.snapshot().staleness
+    await exchange.hub.check()
+    after = exchange.hub.snapshot().staleness
+    assert before is not None
+    assert after is not None
+    assert after < before

@@ -155,6 +155,7 @@ class Stream(BaseStream):
         # Its id is the cursor resumed from, never ahead of what is still to be replayed.
         self.put_bytes(frame((self._beside(None),), opening.block))
         if self._malformed:
+            self.hub.counters.resets["cursor"] += 1
             reset = reserved_event("sse-reset", topics=self._topics, reason="cursor")
             self.put_bytes(encode(reset))
         self.schedule()
@@ -303,6 +304,7 @@ class Stream(BaseStream):
 
     def _spill(self) -> None:
         """Drop the queue: every topic that it held goes back to what has left."""
+        self.hub.counters.spills += 1
         dropped, self._queue, self._pending, self._full = self._queue, [], 0, False
         for item in dropped:
             if isinstance(item, bytes):
@@ -340,6 +342,7 @@ class Stream(BaseStream):
                 place, step = item
                 place.sent, place.segment = step.position, step.segment
                 if isinstance(step, _Reset):
+                    self.hub.counters.resets["history"] += 1
                     parts.append(frame((step.segment, self._beside(place)), step.block))
                 elif alone:
                     parts.append(step.frame)

@@ -91,7 +91,8 @@ class LateJoiningHub(Hub):
 
     async def _begin(self, follower: Follower) -> None:
         await follower.start()
-        await self._join(follower.topic)
+        assert self.groups is not None
+        await self.groups.join(follower.topic)
 
 
 class DroppingStream(Stream):

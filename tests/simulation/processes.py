@@ -104,7 +104,8 @@ class Process:
         """Return what has not ended, long after the last client left."""
         hub = self.hub
         held: dict[str, list[object]] = {"streams": [*hub.streams], "followers": [*hub.followers]}
-        held |= {"idle": [*hub._idle], "joined": [*hub._joined], "leaving": [*hub._leaving]}
+        assert hub.groups is not None
+        held |= {"idle": [*hub._idle], "joined": [*hub.groups.joined], "wanted": [*hub.groups._wanted]}
         left = [f"{name}: {values}" for name, values in held.items() if values]
         if len(hub._tasks) > 3:  # they receive, check and beat
             left.append(f"{len(hub._tasks)} tasks")

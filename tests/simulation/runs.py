@@ -11,6 +11,7 @@ from typing import Final
 
 import pytest
 
+import django_sse.groups
 import django_sse.hub
 from django_sse import followers, layers
 from django_sse.exceptions import HistoryError
@@ -28,7 +29,7 @@ _SMALL: Final = (
     (followers, "_MAX_EARLY", 6),
     (followers, "_RECENT", 8),
     (django_sse.hub, "LINGER", LINGER),
-    (django_sse.hub, "RENEW", 20.0),
+    (django_sse.groups, "RENEW", 20.0),
     (layers, "MAX_CARRIED", 200),
 )
 

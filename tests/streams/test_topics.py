@@ -246,6 +246,7 @@ async def test_a_malformed_cursor_is_answered_by_a_reset(exchange: Exchange) -> 
     await eventually(lambda: client.texts == ["a:1"])
 
     assert client.names == ["sse-open", "sse-reset", "message"]
+    assert exchange.hub.snapshot().resets == {"cursor": 1}
     assert json.loads(client.messages[0].text)["fresh"] == ["a", "b"]
     assert json.loads(client.messages[1].text) == {"topics": ["a", "b"], "reason": "cursor"}
 
@@ -269,6 +270,7 @@ async def test_a_forged_cursor_is_answered_by_a_reset(exchange: Exchange, forged
     await eventually(lambda: client.texts == ["a:3"])
 
     assert client.names == ["sse-open", "sse-reset", "message"]
+    assert exchange.hub.snapshot().resets == {"history": 1}
     assert json.loads(client.messages[1].text) == {"topics": ["a"], "reason": "history"}
     assert position_of(client.messages[1].id, "a") == Position(offset=2, tag=entry.previous)
 
@@ -337,6 +339,8 @@ async def test_a_spilled_reset_is_found_again(exchange: Exchange) -> None:
     exchange.publish("a", "a:1")
     await eventually(lambda: client.of("a")[-1:] == ["a:1"])
     assert client.named("sse-reset") == ['{"topics":["a"],"reason":"history"}']
+    assert exchange.hub.snapshot().resets == {"history": 1}, "one was sent, however many were queued"
+    assert exchange.hub.snapshot().spills == 1
     of_a = [message.name for message in client.messages if message.text.startswith(("a:", '{"topics":["a"]'))]
     assert of_a == ["sse-reset", "state", "message"]
 
