@@ -127,10 +127,15 @@ class Follower:
                 self._named[position.tag] = None
             self.heal()
 
-    def check(self, tail: Position) -> None:
-        """Compare with the history's tail. An older one counts too: the newest may have been rolled back."""
-        if self.position is not None and tail != self.position:
-            self.heal()
+    def check(self, tail: Position) -> bool:
+        """Compare with the history's tail; heal, and return False, where it is another.
+
+        An older one counts too: the newest may have been rolled back.
+        """
+        if self.position is None or tail == self.position:
+            return True
+        self.heal()
+        return False
 
     def heal(self) -> None:
         """Read the history in a moment, unless that is under way."""

@@ -48,6 +48,10 @@ class Groups:
         self._wanted.pop(topic, None)
         await self._settle(topic)
 
+    def doubt(self, topic: str) -> None:
+        """Let a topic's group be joined again soon: the layer may have forgotten who is in it."""
+        self.joined.pop(topic, None)
+
     def due(self) -> list[str]:
         """Return the topics whose group must be joined again, a slice of them where they are many."""
         latest = asyncio.get_running_loop().time() - RENEW

@@ -276,8 +276,10 @@ class Hub:
         tails = await self.history.atail(ready)
         self._checked = began
         for topic, tail in tails.items():
-            if (follower := self.followers.get(topic)) is not None:
-                follower.check(tail)
+            follower = self.followers.get(topic)
+            if follower is not None and not follower.check(tail) and self.groups is not None:
+                # Nobody announced this tail, or not yet: the layer may have forgotten the group.
+                self.groups.doubt(topic)
         for topic, since in list(self._idle.items()):
             if began - since >= LINGER and self.followers[topic].ready.is_set():
                 del self.followers[topic], self._idle[topic]

@@ -698,6 +698,19 @@ async def test_a_layer_that_fails_at_leaving_keeps_nobody(
     await eventually(lambda: not exchange.hub.followers)
 
 
+async def test_a_layer_that_forgot_a_group_is_told_again(exchange: Exchange) -> None:
+    """Where the tail check finds what nobody announced, the group is joined again, not only in an hour."""
+    watcher = await follow(exchange, "news", "prices")
+    exchange.layer.groups.clear()  # as a flushed Redis does
+    (entry,) = exchange.history.add("news", "unannounced")
+    await exchange.announce(entry)
+    await exchange.hub.check()
+    await eventually(lambda: watcher.texts == ["unannounced"])
+
+    await eventually(lambda: members(exchange, "news") == [groups_of(exchange.hub).channel])
+    assert members(exchange, "prices") == [], "nothing tells that it was forgotten"
+
+
 async def test_one_renewal_at_a_time(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a slow layer is still busy with one renewal, the checks do not begin another."""
     await follow(exchange, "news")
