@@ -3,17 +3,38 @@
 import asyncio
 import json
 import random
+import time
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from django_sse.positions import Cursor, Position, topic_hash
 from django_sse.wire import Message, Parser
+
+#: Seconds before a client comes back to where nobody answered.
+_PAUSE = 0.05
+
+
+@dataclass(kw_only=True)
+class Stretch:
+    """What one topic brought from its start, or from a reset, on: no entry may be missing in it."""
+
+    start: Position
+    positions: list[Position] = field(default_factory=list)
+
+    def faults(self) -> Counter[str]:
+        """Count what was lost, came twice or out of order, by the offsets."""
+        offsets = [position.offset for position in self.positions]
+        first = self.start.offset + 1
+        expected = range(first, max(offsets, default=first - 1) + 1)
+        return Counter(
+            lost=len(set(expected) - set(offsets)),
+            twice=len(offsets) - len(set(offsets)),
+            disordered=sum(later <= earlier for earlier, later in pairwise(offsets)),
+        )
 
 
 @dataclass(kw_only=True)
@@ -21,35 +42,53 @@ class Client:
     """A browser without a page: it follows topics, and comes back with the id of its last complete event."""
 
     base_url: str
-    topics: list[str]
-    #: What it was sent, in order, by the topic whose event it is.
-    received: dict[str, list[tuple[Position, Mapping[str, Any]]]] = field(default_factory=dict)
-    #: Where each topic stood when the first connection opened.
-    start: Mapping[str, Position] = field(default_factory=lambda: MappingProxyType({}))
+    topics: Sequence[str]
+    #: Where it goes when its server is gone, in turn; without any that is an error.
+    others: list[str] = field(default_factory=list)
+    #: Seconds that it stays away after a cut.
+    away: float = 0.0
+    #: What the project's events held, in order, by topic.
+    received: dict[str, list[Any]] = field(default_factory=dict)
+    stretches: dict[str, list[Stretch]] = field(default_factory=dict)
+    #: The number of the latest event of each topic and publisher.
+    latest: dict[tuple[str, int], int] = field(default_factory=dict)
+    #: Seconds from an event's sending to its arrival here.
+    delays: list[float] = field(default_factory=list)
     events: Counter[str] = field(default_factory=Counter)
     connects: int = 0
     last_event_id: str = ""
     opened: asyncio.Event = field(default_factory=asyncio.Event)
     _progress: asyncio.Condition = field(default_factory=asyncio.Condition)
 
-    async def follow(self, *, until: int, cut_every: float | None = None) -> None:
+    async def follow(self, *, until: float = float("inf"), cut_every: float | None = None) -> None:
         """Follow until `until` events came; cut about `cut_every` seconds after each opening."""
         while self.total < until:
-            with suppress(TimeoutError):
+            try:
                 async with asyncio.timeout(None) as cut:
                     await self._connect(until, cut, cut_every)
+            except TimeoutError:
+                await asyncio.sleep(self.away)
+            except (OSError, asyncio.IncompleteReadError):
+                if not self.others:
+                    raise
+                self.base_url, *self.others = *self.others, self.base_url
+                await asyncio.sleep(_PAUSE)
 
     @property
     def total(self) -> int:
         """How many events of the project's came."""
-        return sum(len(entries) for entries in self.received.values())
+        return sum(len(events) for events in self.received.values())
 
     async def reached(self, total: int) -> None:
         """Wait until `total` events came."""
-        async with self._progress:
-            await self._progress.wait_for(lambda: self.total >= total)
+        await self.met(lambda: self.total >= total)
 
-    async def _connect(self, until: int, cut: asyncio.Timeout, cut_every: float | None) -> None:
+    async def met(self, condition: Callable[[], bool]) -> None:
+        """Wait until what came fulfils a condition."""
+        async with self._progress:
+            await self._progress.wait_for(condition)
+
+    async def _connect(self, until: float, cut: asyncio.Timeout, cut_every: float | None) -> None:
         url = urlsplit(self.base_url)
         reader, writer = await asyncio.open_connection(url.hostname, url.port)
         try:
@@ -82,28 +121,35 @@ class Client:
     def _take(self, message: Message) -> None:
         self.events[message.name] += 1
         self.last_event_id = message.id
-        if message.name == "sse-open" and not self.start:
-            cursor = Cursor.parse(message.id)
-            self.start = {
-                topic: position for topic in self.topics if (position := cursor.get(topic)) is not None
-            }
+        cursor = Cursor.parse(message.id) if message.id else None
+        if message.name == "sse-open" and not self.opened.is_set():
+            self._begin(self.topics, cursor)
             self.opened.set()
+        elif message.name == "sse-reset":
+            self._begin(json.loads(message.text)["topics"], cursor)
         elif message.name == "tick":
+            assert cursor is not None
             # An event's own topic stands first in its id.
-            own = next(iter(Cursor.parse(message.id).positions.items()))
-            topic = next(topic for topic in self.topics if topic_hash(topic) == own[0])
-            self.received.setdefault(topic, []).append((own[1], json.loads(message.text)))
+            own, position = next(iter(cursor.positions.items()))
+            topic = next(topic for topic in self.topics if topic_hash(topic) == own)
+            data = json.loads(message.text)
+            self.received.setdefault(topic, []).append(data)
+            self.stretches[topic][-1].positions.append(position)
+            self.latest[topic, data["publisher"]] = data["n"]
+            if "at" in data:
+                self.delays.append(time.time() - data["at"])
 
-    def faults(self) -> dict[str, int]:
-        """Count what was lost, came twice or out of order, by the offsets of each topic, and the resets."""
-        count = {"lost": 0, "twice": 0, "disordered": 0, "resets": self.events["sse-reset"]}
-        for topic in self.topics:
-            offsets = [position.offset for position, _ in self.received.get(topic, [])]
-            first = self.start[topic].offset + 1
-            expected = range(first, max(offsets, default=first - 1) + 1)
-            count["lost"] += len(set(expected) - set(offsets))
-            count["twice"] += len(offsets) - len(set(offsets))
-            count["disordered"] += sum(later <= earlier for earlier, later in pairwise(offsets))
+    def _begin(self, topics: Sequence[str], cursor: Cursor | None) -> None:
+        for topic in topics:
+            if cursor is not None and (position := cursor.get(topic)) is not None:
+                self.stretches.setdefault(topic, []).append(Stretch(start=position))
+
+    def faults(self) -> Counter[str]:
+        """Count what was lost, came twice or out of order without a reset between, and the resets."""
+        count = Counter(lost=0, twice=0, disordered=0, resets=self.events["sse-reset"])
+        for stretches in self.stretches.values():
+            for stretch in stretches:
+                count.update(stretch.faults())
         return count
 
 

@@ -14,8 +14,8 @@ if "SOAK_REDIS" in os.environ:
         "BACKEND": os.environ["SOAK_LAYER"],
         "CONFIG": {"hosts": [os.environ["SOAK_REDIS"]]},
     }
-    # Nothing is found by the tail check here: what arrives, a doorbell announced.
-    DJANGO_SSE: dict[str, Any] = {"CHECK": 3600}
+    # Unless told otherwise nothing is found by the tail check: what arrives, a doorbell announced.
+    DJANGO_SSE: dict[str, Any] = {"CHECK": float(os.environ.get("SOAK_CHECK", "3600"))}
 
 if "SOAK_LENGTH" in os.environ:
     DJANGO_SSE = {

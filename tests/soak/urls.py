@@ -3,46 +3,91 @@
 import asyncio
 import threading
 import time
-from functools import partial
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+from uuid import uuid4
 
 from django.http import HttpRequest, JsonResponse
 from django.urls import include, path
 
 from django_sse import asend_event, send_event
+from django_sse.exceptions import PublishError
+from django_sse.hub import Hub
+
+#: Seconds before an event is sent again.
+PAUSE: Final = 0.05
 
 _jobs: dict[str, list[asyncio.Task[None] | threading.Thread]] = {}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publisher:
+    """Sends `count` numbered events over `seconds`, each until it is known to be sent, and then no more."""
+
+    number: int
+    topics: list[str]
+    count: int
+    seconds: float
+    run: str
+
+    def event(self, n: int) -> dict[str, Any]:
+        """Return the arguments that send the next event, the same ones whenever they are used again."""
+        data = {"publisher": self.number, "n": n, "at": time.time()}
+        return {
+            "to": self.topics[n % len(self.topics)],
+            "event": "tick",
+            "data": data,
+            "idempotency_key": f"{self.run}.{self.number}.{n}",
+        }
+
+    async def in_loop(self) -> None:
+        """Send from the event loop."""
+        start = time.monotonic()
+        for n in range(self.count):
+            await asyncio.sleep(max(0.0, start + self.seconds * n / self.count - time.monotonic()))
+            event, sent = self.event(n), False
+            while not sent:
+                try:
+                    await asend_event(**event)
+                    sent = True
+                except PublishError:
+                    await asyncio.sleep(PAUSE)
+
+    def in_thread(self) -> None:
+        """Send from a thread."""
+        start = time.monotonic()
+        for n in range(self.count):
+            time.sleep(max(0.0, start + self.seconds * n / self.count - time.monotonic()))
+            event, sent = self.event(n), False
+            while not sent:
+                try:
+                    send_event(**event, on_commit=False)
+                    sent = True
+                except PublishError:
+                    time.sleep(PAUSE)
+
+
 async def publish(request: HttpRequest) -> JsonResponse:
     """Start publishers, half of them threads: each sends `count` numbered events over `seconds`."""
-    topics = request.GET.getlist("topic")
-    publishers, count = int(request.GET["publishers"]), int(request.GET["count"])
-    seconds = float(request.GET["seconds"])
+    first, publishers = int(request.GET.get("first", "0")), int(request.GET["publishers"])
+    run = uuid4().hex
     jobs: list[asyncio.Task[None] | threading.Thread] = []
-    for number in range(publishers):
+    for number in range(first, first + publishers):
+        publisher = Publisher(
+            number=number,
+            topics=request.GET.getlist("topic"),
+            count=int(request.GET["count"]),
+            seconds=float(request.GET["seconds"]),
+            run=run,
+        )
         if number % 2:
-            work = partial(_in_thread, number, topics, count, seconds)
-            thread = threading.Thread(target=work, daemon=True)
+            thread = threading.Thread(target=publisher.in_thread, daemon=True)
             thread.start()
             jobs.append(thread)
         else:
-            jobs.append(asyncio.create_task(_in_loop(number, topics, count, seconds)))
+            jobs.append(asyncio.create_task(publisher.in_loop()))
     _jobs["publish"] = jobs
     return JsonResponse({"publishers": publishers})
-
-
-async def _in_loop(publisher: int, topics: list[str], count: int, seconds: float) -> None:
-    start = time.monotonic()
-    for n in range(count):
-        await asyncio.sleep(max(0.0, start + seconds * n / count - time.monotonic()))
-        await asend_event(topics[n % len(topics)], "tick", {"publisher": publisher, "n": n})
-
-
-def _in_thread(publisher: int, topics: list[str], count: int, seconds: float) -> None:
-    start = time.monotonic()
-    for n in range(count):
-        time.sleep(max(0.0, start + seconds * n / count - time.monotonic()))
-        send_event(topics[n % len(topics)], "tick", {"publisher": publisher, "n": n})
 
 
 async def burst(request: HttpRequest) -> JsonResponse:
@@ -53,9 +98,9 @@ async def burst(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"sent": count})
 
 
-def health(request: HttpRequest) -> JsonResponse:
-    """Tell how many threads there are."""
-    return JsonResponse({"threads": threading.active_count()})
+async def health(request: HttpRequest) -> JsonResponse:
+    """Tell how many threads there are, and what the hub has counted."""
+    return JsonResponse({"threads": threading.active_count(), **asdict(Hub.current().snapshot())})
 
 
 urlpatterns = [
