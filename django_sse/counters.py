@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 class Counters:
     """What followers and streams count, each kind of trouble where it is met."""
 
-    #: How often a follower began to ask the history, because something did not follow.
+    #: How often a follower read the history, because something did not follow.
     heals: int = 0
     #: Entries that the history showed before any doorbell had announced them: it was lost, or late.
     missed: int = 0

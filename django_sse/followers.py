@@ -88,6 +88,8 @@ class Follower:
         self._named: dict[int, None] = {}
         self._recent: dict[int, None] = {}
         self._heal = Heal.NO
+        #: Nothing but gaps was a cause to heal since the last read.
+        self._is_gap = False
 
     async def start(self) -> None:
         """Take the topic's tail as position; the group was joined before, so nothing falls between."""
@@ -116,9 +118,9 @@ class Follower:
         elif entry.tag in self._recent:
             pass
         else:
-            if entry.offset > self.position.offset:
-                self._keep(entry)
-            self.heal()
+            is_early = entry.offset > self.position.offset
+            kept = is_early and self._keep(entry)
+            self.heal(gap=kept and entry.offset > self.position.offset + 1)
 
     def hear_position(self, position: Position) -> None:
         """Take an announced position, whose entry was too large to come along."""
@@ -137,28 +139,36 @@ class Follower:
         self.heal()
         return False
 
-    def heal(self) -> None:
-        """Read the history in a moment, unless that is under way."""
+    def heal(self, *, gap: bool = False) -> None:
+        """Read the history in a moment, unless that is under way.
+
+        Where there is no cause but a gap, it is not read if the gap is filled in that moment.
+        """
         if self.position is None:
             self._heal = Heal.AGAIN  # the tail that `start` waits for may be older than this asking
         elif self._heal is Heal.NO:
-            self._heal = Heal.YES
-            self._counters.heals += 1
+            self._heal, self._is_gap = Heal.YES, gap
             self._spawn(self._healing())
         else:
-            self._heal = Heal.AGAIN
+            self._heal, self._is_gap = Heal.AGAIN, self._is_gap and gap
 
     async def _healing(self) -> None:
         pause = delay = GRACE
         while self._heal is not Heal.NO:
             await asyncio.sleep(pause)
-            self._heal = Heal.YES
+            if self._is_gap and not self._early:
+                self._heal = Heal.NO
+                break
+            self._heal, self._is_gap = Heal.YES, True
+            self._counters.heals += 1
             try:
                 more = await self._read()
             except Exception as error:  # noqa: BLE001  (back_off logs it)
                 # Also what no history should raise: a follower that stops healing would be deaf.
+                self._is_gap = False
                 pause, delay = 0.0, await back_off(error, delay)
                 continue
+            self._is_gap &= not more
             pause, delay = 0.0 if more else GRACE, GRACE
             # No await between this look and the end: whoever asks later starts a new healing.
             if not more and not self._asked_again():
@@ -176,7 +186,8 @@ class Follower:
             return False
         page = await self._history.read(self.topic, asked, limit=READ_LIMIT)
         if self.position != asked:
-            self._heal = Heal.AGAIN  # entries came while reading: this page is no longer the next one
+            # Entries came while reading: this page is no longer the next one.
+            self._heal, self._is_gap = Heal.AGAIN, False
             return False
         if isinstance(page, Gone):
             self.position = page.tail
@@ -219,9 +230,12 @@ class Follower:
                 break
             self._advance(entry)
         if self._early and self.position is not None:
-            reached = self.position.offset
-            self._early = {offset: entry for offset, entry in self._early.items() if offset > reached}
+            for offset in [offset for offset in self._early if offset <= self.position.offset]:
+                if self._early.pop(offset).tag not in self._recent:
+                    self.heal()
 
-    def _keep(self, entry: Entry) -> None:
+    def _keep(self, entry: Entry) -> bool:
         if len(self._early) < _MAX_EARLY:
             self._early[entry.offset] = entry
+            return True
+        return False

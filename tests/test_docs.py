@@ -468,6 +468,23 @@ def test_the_response_of_the_reference(rooms: ServerProcess, visit: Visit) -> No
     assert again.status_code == httpx.codes.NO_CONTENT
 
 
+@pytest.mark.servers
+def test_the_counters_of_the_reference(rooms: ServerProcess, visit: Visit) -> None:
+    """A stream that is open is counted, and every figure is described."""
+    visitor = visit(rooms)
+    with visitor.stream("/events/?topic=board") as messages:
+        next(messages)
+        figures = visitor.get("/figures/").json()
+
+    assert figures["streams"] >= 1
+    assert figures["missed"] == figures["unsent"] == 0
+    (text,) = re.findall(
+        r"^:::\{py:class\} Snapshot$(.*?)^:::$", PYTHON.read_text(), re.MULTILINE | re.DOTALL
+    )
+    described = re.findall(r"^`(.+)`$", text, re.MULTILINE)
+    assert set(figures) == {name for line in described for name in line.split("`, `")}
+
+
 _DIRECTIVE = re.compile(
     r"^:{3,}\{py:(?P<kind>function|class|exception|method)\} (?P<name>\w+)(?:\((?P<arguments>.*)\))?$",
     re.MULTILINE,

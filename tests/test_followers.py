@@ -289,6 +289,56 @@ async def test_heals_on_a_gap(follower: Follower, history: ShakyHistory, watcher
     await eventually(lambda: watcher.heals == 1)
 
 
+async def test_a_gap_that_is_filled_at_once_costs_no_read(
+    follower: Follower, history: ShakyHistory, watcher: Watcher, tasks: Tasks
+) -> None:
+    """Announcements that overtake each other are put in order, and the history is not asked."""
+    one, two, three = history.add("news", "1", "2", "3")
+    for entry in (three, two, one):
+        follower.hear(entry)
+
+    assert watcher.texts == ["1", "2", "3"]
+    await eventually(lambda: all(task.done() for task in tasks.all))
+    assert len(tasks.all) == 1
+    assert history.reads == []
+
+
+@pytest.mark.parametrize("other", ["a check", "a fork", "an older past", "a forged future"])
+async def test_a_gap_that_is_filled_is_not_the_only_cause(
+    follower: Follower, history: ShakyHistory, watcher: Watcher, other: str
+) -> None:
+    """Where anything else was a cause as well, the history is read."""
+    one, two, three = history.add("news", "1", "2", "3")
+    follower.hear(three)
+    if other == "a check":
+        follower.check(Position(offset=9, tag=9))
+    elif other == "a fork":
+        follower.hear(forged(1, previous=9))
+    elif other == "an older past":
+        follower.hear(forged(0, previous=9))
+    else:
+        follower.hear(forged(2, previous=9))
+    follower.hear(one)
+    follower.hear(two)
+
+    assert watcher.texts == ["1", "2", "3"]
+    await eventually(lambda: watcher.heals == 1)
+    assert len(history.reads) >= 1
+
+
+async def test_a_gap_that_is_wider_than_what_is_kept_is_read(
+    follower: Follower, history: ShakyHistory, watcher: Watcher
+) -> None:
+    """What came too early and was not kept is not taken for filled."""
+    entries = history.add("news", *map(str, range(80)))
+    for entry in entries[1:]:
+        follower.hear(entry)
+    follower.hear(entries[0])
+
+    await eventually(lambda: len(watcher.texts) == 80)
+    assert len(history.reads) >= 1
+
+
 async def test_heals_on_an_announced_position(
     follower: Follower, history: ShakyHistory, watcher: Watcher
 ) -> None:

@@ -75,7 +75,7 @@ class TrustingStream(Stream):
 class DeafFollower(Follower):
     """Never asks the history."""
 
-    def heal(self) -> None:
+    def heal(self, *, gap: bool = False) -> None:
         """Do nothing."""
 
 

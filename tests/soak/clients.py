@@ -52,12 +52,13 @@ class Client:
     stretches: dict[str, list[Stretch]] = field(default_factory=dict)
     #: The number of the latest event of each topic and publisher.
     latest: dict[tuple[str, int], int] = field(default_factory=dict)
-    #: Seconds from an event's sending to its arrival here.
+    #: Seconds from sending to arrival, of the events that were sent while it was connected.
     delays: list[float] = field(default_factory=list)
     events: Counter[str] = field(default_factory=Counter)
     connects: int = 0
     last_event_id: str = ""
     opened: asyncio.Event = field(default_factory=asyncio.Event)
+    _since: float = 0.0
     _progress: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def follow(self, *, until: float = float("inf"), cut_every: float | None = None) -> None:
@@ -122,9 +123,11 @@ class Client:
         self.events[message.name] += 1
         self.last_event_id = message.id
         cursor = Cursor.parse(message.id) if message.id else None
-        if message.name == "sse-open" and not self.opened.is_set():
-            self._begin(self.topics, cursor)
-            self.opened.set()
+        if message.name == "sse-open":
+            self._since = time.time()
+            if not self.opened.is_set():
+                self._begin(self.topics, cursor)
+                self.opened.set()
         elif message.name == "sse-reset":
             self._begin(json.loads(message.text)["topics"], cursor)
         elif message.name == "tick":
@@ -136,7 +139,7 @@ class Client:
             self.received.setdefault(topic, []).append(data)
             self.stretches[topic][-1].positions.append(position)
             self.latest[topic, data["publisher"]] = data["n"]
-            if "at" in data:
+            if data.get("at", 0.0) > self._since:
                 self.delays.append(time.time() - data["at"])
 
     def _begin(self, topics: Sequence[str], cursor: Cursor | None) -> None:

@@ -17,6 +17,12 @@ if "SOAK_REDIS" in os.environ:
     # Unless told otherwise nothing is found by the tail check: what arrives, a doorbell announced.
     DJANGO_SSE: dict[str, Any] = {"CHECK": float(os.environ.get("SOAK_CHECK", "3600"))}
 
+if "SOAK_HISTORY" in os.environ:
+    DJANGO_SSE["HISTORY"] = {
+        "BACKEND": "django_sse.history.redis.RedisHistory",
+        "OPTIONS": {"url": os.environ["SOAK_HISTORY"]},
+    }
+
 if "SOAK_LENGTH" in os.environ:
     DJANGO_SSE = {
         "HISTORY": {
