@@ -23,7 +23,7 @@ EVENT = Event(name="tick", text='{"symbol":"ABC","price":12.5}')
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure each way in turn, several times, and print the medians."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.appends", description=__doc__)
-    parser.add_argument("--events", type=int, default=5000)
+    parser.add_argument("--events", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as directory, RedisServer(directory=Path(directory)) as server:
@@ -31,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "one sync publisher": lambda count: _sync(server, count),
             "one async publisher, one after another": lambda count: asyncio.run(_async(server, count, 1)),
             "one async publisher, 100 at once": lambda count: asyncio.run(_async(server, count, 100)),
+            "one async publisher, 1000 at once": lambda count: asyncio.run(_async(server, count, 1000)),
             "bare XADD, sync, for scale": lambda count: _bare(server, count),
         }
         rates: dict[str, list[float]] = {name: [] for name in ways}

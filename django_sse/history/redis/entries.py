@@ -36,13 +36,13 @@ def encode_key(key: str) -> bytes:
     return b"=" + raw if len(raw) <= _MAX_KEY else b"~" + blake2b(raw, digest_size=24).digest()
 
 
-def encode_version(key: str, version: int) -> str:
-    """Return a version as a string that compares as the number does."""
+def encode_version(key: str, version: int) -> bytes:
+    """Return a version as bytes that compare as the number does."""
     if not -_MAX_VERSION <= version <= _MAX_VERSION:
         msg = f"version {version!r} of {key!r} does not fit into 64 bits: draw one by next_version()"
         raise ValueError(msg)
     # Never negative and of one length: Redis's Lua has no exact numbers of this size to compare.
-    return f"{version + _MAX_VERSION:020d}"
+    return b"%020d" % (version + _MAX_VERSION)
 
 
 def decode_appended(topic: str, event: Event, tag: int, answer: Any) -> Entry | None:

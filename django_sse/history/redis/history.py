@@ -79,9 +79,11 @@ class RedisHistory(BaseHistory):
             raise ValueError(msg)
         self._hosts = decode_hosts(url, hosts)
         self._prefix = prefix
-        self._length = math.ceil(length)
-        self._age, self._ttl = round(age * 1_000_000), math.ceil(age)
-        self._key_age, self._key_ttl = round(key_age * 1_000_000), math.ceil(key_age)
+        self._ttl = math.ceil(age)
+        self._limits = b"%d %d %d %d %d" % (
+            *(math.ceil(length), round(age * 1_000_000), self._ttl),
+            *(round(key_age * 1_000_000), math.ceil(key_age)),
+        )
         self._timeout = timeout
         self._begin()
         _histories.add(self)
@@ -185,15 +187,18 @@ class RedisHistory(BaseHistory):
         key: str | None,
         version: int | None,
     ) -> Call:
-        name, number = b"", ""
+        # Bytes, and few of them: redis-py looks long at anything else.
+        arguments = [
+            b"%d" % tag,
+            b"%d" % draw_genesis(),
+            event.name.encode(),
+            event.text.encode(),
+            self._limits,
+        ]
+        if idempotency_key is not None or key is not None:
+            arguments.append(b"" if idempotency_key is None else encode_key(idempotency_key))
         if key is not None and version is not None:
-            name, number = encode_key(key), encode_version(key, version)
-        arguments = (
-            *(tag, draw_genesis(), event.name.encode(), event.text.encode()),
-            *(self._length, self._age, self._ttl),
-            *("" if idempotency_key is None else encode_key(idempotency_key), name, number),
-            *(self._key_age, self._key_ttl),
-        )
+            arguments += (encode_key(key), encode_version(key, version))
         log = self._log(topic)
         return Call(self._shard(topic), APPEND, (log, f"{log}:keys"), arguments)
 

@@ -48,8 +48,10 @@ def make_client(host: Mapping[str, Any], timeout: float) -> "redis.Redis":
 
 
 def make_async_client(host: Mapping[str, Any], timeout: float) -> "redis.asyncio.Redis":
-    """Return a client for one event loop."""
+    """Return a client for one event loop, whose caller bounds the waiting for answers."""
     pool = _pool(host, timeout, redis.asyncio.ConnectionPool, redis.asyncio.sentinel)
+    # A timer for each answer of a batch would cost as much as its reading.
+    pool.connection_kwargs["socket_timeout"] = None
     pool.connection_kwargs["retry"] = AsyncRetry(NoBackoff(), 0)
     return redis.asyncio.Redis(connection_pool=pool)
 

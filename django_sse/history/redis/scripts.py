@@ -76,8 +76,9 @@ end
 
 _APPEND: Final = """
 local log, keys = KEYS[1], KEYS[2]
-local tag, genesis, name, text, length, age, ttl = unpack(ARGV, 1, 7)
-local made, key, version, key_age, key_ttl = unpack(ARGV, 8, 12)
+local tag, genesis, name, text, limits = unpack(ARGV, 1, 5)
+local made, key, version = ARGV[6] or '', ARGV[7] or '', ARGV[8]
+local length, age, ttl, key_age, key_ttl = string.match(limits, '^(%d+) (%d+) (%d+) (%d+) (%d+)$')
 length, age, key_age = tonumber(length), tonumber(age), tonumber(key_age)
 local offset, previous, now = newest(log, genesis, ttl)
 now = math.max(now, clock())  -- a clock that was set back must not disorder positions in time
