@@ -103,7 +103,7 @@ async def test_an_iterators_beginning_and_end(exchange: Exchange, log: Log) -> N
     log.connect(stream_opened)
     log.connect(stream_closed)
     client = Client(IteratorStream(steps())).open()
-    await eventually(lambda: client.finished)
+    await eventually(lambda: client.done)
 
     await eventually(lambda: log.of(client.stream) == [stream_opened, stream_closed])
     assert {sender for _, sender, _ in log.notes} == {IteratorStream}

@@ -871,23 +871,3 @@ def test_a_missing_program_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     with pytest.raises(StartError, match="apt-get install redis-server"):
         RedisServer(directory=tmp_path).start()
-
-
-# -- figures ---------------------------------------------------------------------------------------------
-
-
-async def test_appends_are_fast(make: Make) -> None:
-    """On a quiet machine 3,000 per second of one plain publisher, 10,000 of coroutines; a third anywhere."""
-    history = make()
-    event = Event(name="order-saved", text='{"id": 5, "state": "paid", "total": "12.50"}')
-    started = time.perf_counter()
-    for _ in range(2000):
-        history.append("orders", event)
-    plain = 2000 / (time.perf_counter() - started)
-    started = time.perf_counter()
-    await asyncio.gather(*(history.aappend("orders", event) for _ in range(10_000)))
-    coroutines = 10_000 / (time.perf_counter() - started)
-
-    print(f"appends per second: plain {plain:.0f}, coroutines {coroutines:.0f}")
-    assert plain > 1000
-    assert coroutines > 3333

@@ -76,6 +76,11 @@ class Client:
     def _parse(self, data: bytes) -> None:
         self.messages += self.parser.feed(data)
 
+    @property
+    def done(self) -> bool:
+        """Whether it has read everything to the end."""
+        return self.finished and not self._unread
+
     # -- what it has received -------------------------------------------------------------------
 
     @property

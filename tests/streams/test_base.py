@@ -107,7 +107,7 @@ async def test_a_stream_ends_at_its_age(exchange: Exchange) -> None:
     client.stream.beat(exchange.hub.loop.time() + get_settings().MAX_AGE)
     exchange.publish("a", "2")
 
-    await eventually(lambda: client.finished)
+    await eventually(lambda: client.done)
     await turns()
     assert client.names == ["sse-open", "message", "sse-close"]
     assert json.loads(client.messages[-1].text) == {"reason": "age", "reconnect": True}
@@ -134,7 +134,7 @@ async def test_the_shorter_life_counts(exchange: Exchange, seconds: float, lasts
     assert not client.finished
 
     client.stream.beat(exchange.hub.loop.time() + min(seconds, 3600))
-    await eventually(lambda: client.finished)
+    await eventually(lambda: client.done)
     assert json.loads(client.messages[-1].text)["reason"] == reason
 
 
@@ -142,7 +142,7 @@ async def test_age_comes_by_itself(settings: Settings) -> None:
     """The ticker looks often enough for any MAX_AGE."""
     async with open_exchange(settings, MAX_AGE=0.05):
         client = await connect()
-        await eventually(lambda: client.finished)
+        await eventually(lambda: client.done)
 
 
 async def test_ending_twice_ends_once(exchange: Exchange) -> None:
@@ -150,7 +150,7 @@ async def test_ending_twice_ends_once(exchange: Exchange) -> None:
     client = await connect()
     client.stream.end("one", reconnect=False)
     client.stream.end("two")
-    await eventually(lambda: client.finished)
+    await eventually(lambda: client.done)
     client.stream.end("three")
     client.stream.resume()
     client.stream.close()
@@ -173,7 +173,7 @@ async def test_a_stalled_client_is_told_when_it_reads(exchange: Exchange) -> Non
     assert not client.finished
     client.read()
 
-    await eventually(lambda: client.finished)
+    await eventually(lambda: client.done)
     await turns()
     assert client.names == ["sse-open", "message", "message", "sse-close"]
 
@@ -184,7 +184,7 @@ async def test_a_stream_that_ends_before_it_began(exchange: Exchange) -> None:
     client = Client(make()).open()
     await turns()
     client.stream.end("age")
-    await eventually(lambda: client.finished)
+    await eventually(lambda: client.done)
     exchange.history.fault = None
 
     await eventually(exchange.hub.followers["a"].ready.is_set)
@@ -305,7 +305,7 @@ async def test_a_stream_that_was_ended_before_it_was_opened(exchange: Exchange) 
     client = Client(make())
     client.stream.end("drain")
     client.open()
-    await eventually(lambda: client.finished)
+    await eventually(lambda: client.done)
     await turns()
     exchange.publish("a", "1")
     await turns()
@@ -348,7 +348,7 @@ async def test_a_stream_that_cannot_compose_ends(
     exchange.publish("a", "1")
     client.read()
 
-    await eventually(lambda: client.finished)
+    await eventually(lambda: client.done)
     assert is_gone(exchange, client)
     assert "A stream failed" in caplog.text
     assert "1" not in client.texts

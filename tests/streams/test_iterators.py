@@ -62,7 +62,7 @@ async def test_gives_what_the_iterator_gives(exchange: Exchange) -> None:
     source = Source(Event(name="step", text="1"), "two\nlines", {"three": 3}, ["four"])  # type: ignore[arg-type]
     client = Client(IteratorStream(source.events())).open()
 
-    await eventually(lambda: client.finished)
+    await eventually(lambda: client.done)
     await turns()
     assert client.writes[0].startswith(b"retry: ")
     assert [(message.name, message.text) for message in client.messages[:-1]] == [
@@ -99,7 +99,7 @@ async def test_what_fails_is_logged_and_told(
     source = Source(*items, fault=fault)
     client = Client(IteratorStream(source.events())).open()
 
-    await eventually(lambda: client.finished)
+    await eventually(lambda: client.done)
     await turns()
     assert client.texts == ["1"]
     assert closing(client) == {"reason": "error", "reconnect": False}
@@ -116,7 +116,7 @@ async def test_a_slow_client_slows_the_iterator(exchange: Exchange) -> None:
     assert source.given <= 2
     client.read()
 
-    await eventually(lambda: client.finished)
+    await eventually(lambda: client.done)
     await turns()
     assert client.texts == [str(number) for number in range(10)]
 
@@ -133,7 +133,7 @@ async def test_heartbeats_while_the_iterator_is_slow(exchange: Exchange) -> None
     assert b"".join(client.writes).count(HEARTBEAT) == 1
     source.gate.set()
 
-    await eventually(lambda: client.finished)
+    await eventually(lambda: client.done)
     await turns()
     assert client.texts == ["1"]
 
@@ -171,7 +171,7 @@ async def test_an_iterator_without_aclose(exchange: Exchange) -> None:
     """Any async iterable will do."""
     client = Client(IteratorStream(Bare())).open()
 
-    await eventually(lambda: client.finished)
+    await eventually(lambda: client.done)
     await turns()
     assert client.texts == ["1", "2"]
 
@@ -206,7 +206,7 @@ async def test_an_iterator_has_no_age(exchange: Exchange) -> None:
     client.stream.beat(exchange.hub.loop.time() + 1e9)
     source.gate.set()
 
-    await eventually(lambda: client.finished)
+    await eventually(lambda: client.done)
     await turns()
     assert client.texts == ["1"]
     assert closing(client) == {"reason": "end", "reconnect": False}
@@ -220,7 +220,7 @@ async def test_an_end_from_outside_ends_the_iterator(exchange: Exchange) -> None
     await eventually(lambda: source.began)
     client.stream.end("drain")
 
-    await eventually(lambda: client.finished)
+    await eventually(lambda: client.done)
     await turns()
     assert source.ended
     assert client.named("sse-close") == ['{"reason":"drain","reconnect":true}']
@@ -271,6 +271,6 @@ async def test_runs_in_its_requests_context(exchange: Exchange) -> None:
     _request.set("this one")
     client = Client(IteratorStream(events())).open()
 
-    await eventually(lambda: client.finished)
+    await eventually(lambda: client.done)
     await turns()
     assert client.texts == ["this one"]

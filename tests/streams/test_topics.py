@@ -765,7 +765,7 @@ async def test_a_first_state_that_fails_ends_the_stream(
         state.name = "sse-close"
     client = await connect("a", first_state=state)
 
-    await eventually(lambda: client.finished)
+    await eventually(lambda: client.done)
     assert client.names == ["sse-open", "sse-close"]
     assert json.loads(client.messages[-1].text) == {"reason": "error", "reconnect": True}
     assert Cursor.parse(client.parser.last_event_id).positions == {}
@@ -791,7 +791,7 @@ async def test_a_state_that_comes_too_late_is_dropped(
     await turns()
     client.read()
 
-    await eventually(lambda: client.finished)
+    await eventually(lambda: client.done)
     await turns()
     assert client.names == ["sse-open", "sse-close"]
     assert caplog.text == ""
