@@ -10,11 +10,10 @@ import asyncio
 import logging
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 
-from asgiref.sync import SyncToAsync, sync_to_async
-from django.db import connections
 from django.http import HttpRequest, StreamingHttpResponse
 
 from django_sse.streams import END_ID, BaseStream, IteratorStream, Streamable
+from django_sse.threads import release_request
 from django_sse.wire import CONTENT_TYPE
 
 logger = logging.getLogger(__name__)
@@ -63,9 +62,19 @@ class EventStreamResponse(StreamingHttpResponse):
             super().__init__(_nothing(), status=204)
             del self.headers["Content-Type"]
             return
+        if request.method == "HEAD":
+            # Three servers would keep an endless body's generator.
+            super().__init__(_nothing(), status=status, headers={**HEADERS, **(headers or {})})
+            return
         stream = events if isinstance(events, BaseStream) else IteratorStream(events)
         self._outlet = IteratorOutlet(stream)
         super().__init__(self._outlet, status=status, headers={**HEADERS, **(headers or {})})
+
+    def detach(self) -> BaseStream | None:
+        """Give away the stream, whose bytes then go elsewhere; None where a middleware wraps its content."""
+        if self._outlet is None or vars(self)["_iterator"] is not self._outlet:
+            return None
+        return self._outlet.detach()
 
     # Django's is an async generator function; ours returns the iterator itself, which it closes.
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -95,6 +104,7 @@ class IteratorOutlet:
         self._stream = stream
         self._started = False
         self._finished = False
+        self._detached = False
         self._asked: asyncio.Future[bytes] | None = None
 
     def __aiter__(self) -> "IteratorOutlet":
@@ -118,7 +128,7 @@ class IteratorOutlet:
     async def _next(self) -> bytes:
         self._asked = asyncio.get_running_loop().create_future()
         try:
-            self._stream.resume()
+            self._stream.flush()
             if self._finished and not self._asked.done():
                 return b""
             return await self._asked
@@ -148,29 +158,10 @@ class IteratorOutlet:
     def close(self) -> None:
         """End: Django is done with the response. Safe from any thread, and any number of times."""
         self._finished = True
-        self._stream.close()
+        if not self._detached:
+            self._stream.close()
 
-
-async def release_request() -> None:
-    """Give back the request's thread and database connections, which a stream would hold for hours.
-
-    Under Django's ASGI handler each request has a thread for its synchronous code, and that thread its
-    own connections; they live until the response ends. Elsewhere, as in the test client, threads are
-    shared and nothing is touched. The table of threads is asgiref's own business: where it changes,
-    this does nothing, and only costs memory.
-    """
-    try:
-        context = SyncToAsync.thread_sensitive_context.get(None)
-        executors = SyncToAsync.context_to_thread_executor
-        if context is None or getattr(context, "_executor", None) is not None or context not in executors:
-            return
-        await sync_to_async(_close_connections)()
-        executors.pop(context).shutdown(wait=False)
-    except (AttributeError, KeyError, TypeError):
-        logger.warning("The request's thread could not be released: this asgiref is not known", exc_info=True)
-
-
-def _close_connections() -> None:
-    for connection in connections.all(initialized_only=True):
-        if not connection.in_atomic_block:  # a TestCase's transaction must outlive the stream
-            connection.close()
+    def detach(self) -> BaseStream:
+        """Give away the stream: nothing comes from here, and closing it closes nothing."""
+        self._started = self._finished = self._detached = True
+        return self._stream

@@ -15,14 +15,13 @@ from django_sse.exceptions import CursorError, TopicError
 from django_sse.history import get_history
 from django_sse.positions import Cursor
 from django_sse.responses import (
-    HEADERS,
     WSGI_REFUSAL,
     EventStreamResponse,
     is_asgi,
     last_event_id,
-    release_request,
 )
 from django_sse.streams import Stream
+from django_sse.threads import release_request
 from django_sse.topics import check_topic
 from django_sse.wire import Event
 
@@ -106,13 +105,6 @@ class EventStreamView(View):
             context=copy_context() if has_state else None,
         )
         return EventStreamResponse(stream, request=request)
-
-    async def head(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        """Answer with the headers alone: three servers would keep an endless body's generator."""
-        response = await self.get(request, *args, **kwargs)
-        if isinstance(response, EventStreamResponse):
-            return HttpResponse(headers=dict(HEADERS))
-        return response
 
     async def _first_state(self, topics: Collection[str]) -> Iterable[Event]:
         try:

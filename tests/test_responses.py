@@ -2,29 +2,25 @@
 
 import asyncio
 import json
-import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextvars import ContextVar
-from typing import Any, ClassVar, cast
-from weakref import WeakKeyDictionary
+from typing import Any, cast
 
 import pytest
 from asgiref.sync import SyncToAsync, sync_to_async
 from django.contrib.auth.models import User
-from django.db import connection, connections
-from django.db.backends.sqlite3.base import DatabaseWrapper
+from django.core.handlers.asgi import ASGIHandler
+from django.db import connections
 from django.http import HttpRequest, HttpResponseBase
-from django.test import RequestFactory, TestCase
+from django.test import RequestFactory
 from django.urls import path
 from django.utils.decorators import async_only_middleware
 from pytest_django import Settings
 
-from django_sse import asend_event, responses, user_topic
+from django_sse.asgi import LeanHandler
 from django_sse.conf import get_settings
 from django_sse.exceptions import HistoryError
-from django_sse.hub import Hub
-from django_sse.responses import EventStreamResponse, release_request
+from django_sse.responses import EventStreamResponse
 from django_sse.streams import BaseStream, Stream, Streamable
 from django_sse.wire import HEARTBEAT, Event
 from tests.exchange import Exchange, open_exchange
@@ -32,6 +28,12 @@ from tests.visits import Visit, close_really
 from tests.waiting import eventually, turns
 
 View = Callable[[HttpRequest], Coroutine[Any, Any, HttpResponseBase]]
+
+
+@pytest.fixture(autouse=True, params=[ASGIHandler, LeanHandler])
+def handler(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Visit through Django's own handler, and through the lean one."""
+    monkeypatch.setattr(Visit, "handler", request.param)
 
 
 @pytest.fixture
@@ -59,15 +61,6 @@ def news(request: HttpRequest) -> EventStreamResponse:
 async def news_view(request: HttpRequest) -> HttpResponseBase:
     """Stream the news."""
     return news(request)
-
-
-async def read_until(text: bytes, content: AsyncIterator[bytes]) -> bytes:
-    """Return what comes until a text has come."""
-    body = b""
-    async with asyncio.timeout(10):
-        while text not in body:
-            body += await anext(content)
-    return body
 
 
 def is_left(exchange: Exchange) -> bool:
@@ -215,7 +208,7 @@ async def test_a_stream_that_cannot_compose_ends_its_response(
     assert is_left(exchange)
 
 
-@pytest.mark.parametrize("method", ["open", "resume"])
+@pytest.mark.parametrize("method", ["open", "look"])
 async def test_whatever_fails_in_a_stream_ends_its_response(
     exchange: Exchange,
     place: Callable[[View], None],
@@ -533,59 +526,3 @@ async def test_a_request_without_a_database_holds_no_thread(
 
         await eventually(lambda: threading.active_count() <= before)
         assert len(SyncToAsync.context_to_thread_executor) == 0
-
-
-def test_asgirefs_table_of_threads() -> None:
-    """What the release relies on, though asgiref does not document it, is still there."""
-    assert isinstance(SyncToAsync.context_to_thread_executor, WeakKeyDictionary)
-    assert isinstance(SyncToAsync.thread_sensitive_context, ContextVar)
-
-
-async def test_another_asgiref_costs_memory_only(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Where asgiref has changed, the release says so, and does nothing."""
-    monkeypatch.setattr(responses, "SyncToAsync", object)
-    with caplog.at_level(logging.WARNING, "django_sse.responses"):
-        await release_request()
-
-    assert "could not be released" in caplog.text
-
-
-@pytest.mark.django_db
-def test_a_transactions_connection_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection in a transaction is somebody's, such as a TestCase's: it is not closed."""
-    User.objects.create_user("ann")
-    assert connection.in_atomic_block
-
-    with monkeypatch.context() as patch:
-        patch.setattr(DatabaseWrapper, "is_in_memory_db", lambda _: False)
-        responses._close_connections()
-    assert User.objects.count() == 1
-
-
-class ATestCase(TestCase):
-    """Projects test their streams in Django's own TestCase, whose data are in a transaction."""
-
-    user: ClassVar[User]
-
-    @classmethod
-    def setUpTestData(cls) -> None:
-        """Make a user."""
-        cls.user = User.objects.create_user("ann")
-
-    async def test_a_stream_in_a_testcase(self) -> None:
-        """A stream sees the test's data, is read with AsyncClient, and leaves the data and the connection."""
-        await self.async_client.aforce_login(self.user)
-        response: Any = await self.async_client.get("/events/")
-        content = response.streaming_content
-        opening = await read_until(b"sse-open", content)
-        assert user_topic(self.user) in opening.decode()
-        await asend_event(self.user, "message", text="hello")
-        await read_until(b"data: hello", content)
-        await sync_to_async(response.close)()
-        hub = Hub.current()
-        await eventually(lambda: not hub.streams)
-
-        assert await User.objects.acount() == 1
-        await hub.close()

@@ -10,6 +10,7 @@ import pytest
 from asgiref.sync import SyncToAsync, sync_to_async
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
+from django.core.handlers.asgi import ASGIHandler
 from django.db import connections
 from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client
@@ -19,12 +20,19 @@ from django.utils.translation import get_language
 from pytest_django import Settings
 
 from django_sse import access, followers
+from django_sse.asgi import LeanHandler
 from django_sse.positions import Cursor, Position
 from django_sse.views import EventStreamView
 from django_sse.wire import Event
 from tests.exchange import Exchange, open_exchange
 from tests.visits import Visit, close_really
 from tests.waiting import eventually
+
+
+@pytest.fixture(autouse=True, params=[ASGIHandler, LeanHandler])
+def handler(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Visit through Django's own handler, and through the lean one."""
+    monkeypatch.setattr(Visit, "handler", request.param)
 
 
 @pytest.fixture

@@ -1,11 +1,11 @@
-"""A visit to the site under test, through Django's own ASGI handler."""
+"""A visit to the site under test, through Django's own ASGI handler or the lean one."""
 
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import pytest
 from asgiref.testing import ApplicationCommunicator
@@ -28,6 +28,9 @@ class Visit:
 
     ``answered`` is false for a visit that may leave before it has an answer.
     """
+
+    #: What makes the handler that answers.
+    handler: ClassVar[Callable[[], Any]] = ASGIHandler
 
     def __init__(
         self,
@@ -52,7 +55,7 @@ class Visit:
                 for name, value in {"host": "testserver", **(headers or {})}.items()
             ],
         }
-        self._communicator: Any = ApplicationCommunicator(ASGIHandler(), scope)  # type: ignore[no-untyped-call]
+        self._communicator: Any = ApplicationCommunicator(type(self).handler(), scope)  # type: ignore[no-untyped-call]
         self._answered = answered
         self.status = 0
         self.headers: dict[str, str] = {}

@@ -24,7 +24,7 @@ class Outlet(Protocol):
         """Whether it takes a write now."""
 
     def write(self, data: bytes) -> None:
-        """Take bytes; called only while free. The stream's `resume` is called when it is free again."""
+        """Take bytes; called only while free. Where it then is not, it calls `flush` when it is again."""
 
     def finish(self) -> None:
         """End politely: nothing follows what was written."""
@@ -103,12 +103,12 @@ class BaseStream(ABC):
 
     def schedule(self) -> None:
         """Flush once in the next turn of the loop, where the outlet is free; else it asks by itself."""
-        if not self._scheduled and self._outlet is not None and self._outlet.free:
+        if not self._scheduled and self._outlet is not None and self._outlet.free and self._hub is not None:
             self._scheduled = True
-            self.hub.schedule(self)
+            self._hub.schedule(self)
 
     def flush(self) -> None:
-        """Write everything queued as one write; after the last one, finish."""
+        """Write everything queued as one write, and go on; after the last one, finish."""
         self._scheduled = False
         if self._closed or self._outlet is None or not self._outlet.free:
             return
@@ -116,6 +116,8 @@ class BaseStream(ABC):
             if self.waiting:
                 self._silent = False
                 self._outlet.write(self.compose())
+            if not self.ended and self._outlet.free:
+                self.look()
         except Exception:
             # What was queued is lost; the client comes back for it with the last id that it has.
             logger.exception("A stream failed")
@@ -124,13 +126,6 @@ class BaseStream(ABC):
             return
         if self.ended:
             self._outlet.finish()
-
-    def resume(self) -> None:
-        """Go on: the outlet is free."""
-        if self.waiting or self.ended:
-            self.flush()
-        else:
-            self.look()
 
     def beat(self, now: float) -> None:
         """Write a heartbeat where nothing was written since the last beat; end where time is over."""

@@ -3,12 +3,14 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterable, Mapping
+from contextvars import copy_context
 from math import inf
 from typing import Any
 
 from django_sse.conf import get_settings
 from django_sse.publishing import make_event
 from django_sse.streams.base import BaseStream
+from django_sse.threads import release_request
 from django_sse.wire import Event, check_not_reserved, encode
 
 logger = logging.getLogger(__name__)
@@ -30,6 +32,7 @@ class IteratorStream(BaseStream):
         self._queue: list[bytes] = []
         self._task: asyncio.Task[None] | None = None
         self._room = asyncio.Event()
+        self._context = copy_context()
 
     @property
     def waiting(self) -> bool:
@@ -46,8 +49,8 @@ class IteratorStream(BaseStream):
         return b"".join(queue)
 
     def start(self) -> None:
-        """Iterate in a task, in the request's own context."""
-        self._task = asyncio.get_running_loop().create_task(self._iterate())
+        """Iterate in a task, in the context in which this stream was made: the request's own."""
+        self._task = asyncio.get_running_loop().create_task(self._iterate(), context=self._context)
         self.opened()
 
     def look(self) -> None:
@@ -65,6 +68,9 @@ class IteratorStream(BaseStream):
             self.end("error", reconnect=False, id=END_ID)
         else:
             self.end("end", reconnect=False, id=END_ID)
+        finally:
+            # Under the lean handler Django has done this long ago, before the iterator had a use for them.
+            await release_request()
 
     async def _give(self) -> None:
         events = aiter(self._events)

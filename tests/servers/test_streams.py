@@ -18,10 +18,18 @@ pytestmark = pytest.mark.servers
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
+@pytest.fixture(params=["asgi", "lean"])
+def application(request: pytest.FixtureRequest) -> str:
+    """Return the application under Django's own handler, and under the lean one."""
+    return f"tests.soak.{request.param}:application"
+
+
 @pytest.fixture(params=KINDS)
-def site(serve: Serve, request: pytest.FixtureRequest) -> ServerProcess:
-    """Return each server in turn, with the site that sends what it is told to."""
-    return serve(request.param, application="tests.soak.asgi:application", settings="tests.soak.settings")
+def site(serve: Serve, application: str, request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
+    """Return each server in turn, with the site that sends what it is told to; it never complains."""
+    site = serve(request.param, application=application, settings="tests.soak.settings")
+    yield site
+    assert "Traceback" not in site.tail()
 
 
 def _send(site: ServerProcess, count: int) -> None:

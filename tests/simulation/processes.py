@@ -52,7 +52,7 @@ class Pipe:
             return b""
         self._wanted = asyncio.get_running_loop().create_future()
         try:
-            self.stream.resume()
+            self.stream.flush()
             return await self._wanted
         finally:
             self._wanted = None

@@ -1,4 +1,4 @@
-"""The application of the server under load."""
+"""The application of the server under load, under Django's own handler."""
 
 from django.core.asgi import get_asgi_application
 

@@ -71,7 +71,7 @@ class Client:
         self._unread = b""
         if not self.finished:
             self.free = True
-            self.stream.resume()
+            self.stream.flush()
 
     def _parse(self, data: bytes) -> None:
         self.messages += self.parser.feed(data)

@@ -152,7 +152,7 @@ async def test_ending_twice_ends_once(exchange: Exchange) -> None:
     client.stream.end("two")
     await eventually(lambda: client.done)
     client.stream.end("three")
-    client.stream.resume()
+    client.stream.flush()
     client.stream.close()
     client.stream.end("four")
     await turns()
@@ -206,7 +206,7 @@ async def test_close_leaves_nothing_behind(exchange: Exchange) -> None:
 
     writes = len(client.writes)
     exchange.publish("a", "1")
-    client.stream.resume()
+    client.stream.flush()
     client.stream.beat(exchange.hub.loop.time())
     await turns()
     assert len(client.writes) == writes
