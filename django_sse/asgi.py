@@ -52,8 +52,7 @@ class LeanHandler(ASGIHandler):
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """Answer one request; a stream that was its answer is then served until it ends."""
         if scope["type"] != "http":
-            await super().__call__(scope, receive, send)  # which refuses it
-            return
+            return await super().__call__(scope, receive, send)  # which refuses it
         context = copy_context()  # the server's: what is under way for a stream has no other
         receiver, handover = _Receive(receive, context), _Handover(send)
         try:
