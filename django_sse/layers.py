@@ -131,7 +131,7 @@ def ring(entry: Entry) -> bool:
             else:
                 _call(loop, listener.bell.ring, entry)
             return True
-    if (layer := get_layer()) is not None and not isinstance(layer, InMemoryChannelLayer):
+    if (layer := get_layer()) is not None:
         # A shell, a command, a worker: nobody here has a loop to send from.
         _process.outside(layer, entry)
     return bool(listeners)
@@ -146,8 +146,12 @@ def _call(loop: asyncio.AbstractEventLoop, function: Any, entry: Entry) -> None:
 
 
 def get_layer() -> BaseChannelLayer | None:
-    """Return the project's channel layer, None where it has none."""
-    return get_channel_layer(get_settings().CHANNEL_LAYER)
+    """Return the project's channel layer, None where it has none that reaches other processes.
+
+    Channels' own in memory would only cost: it looks through all groups at each message.
+    """
+    layer = get_channel_layer(get_settings().CHANNEL_LAYER)
+    return None if type(layer) is InMemoryChannelLayer else layer
 
 
 def encode_message(entry: Entry) -> dict[str, Any]:

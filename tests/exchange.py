@@ -21,6 +21,10 @@ from django_sse.wire import Event
 from tests.waiting import turns
 
 
+class Line(InMemoryChannelLayer):
+    """A layer that other processes could hear, unlike the one in memory, which the package therefore passes by."""
+
+
 class ShakyHistory(MemoryHistory):
     """A history in memory that notes its reads, waits at its gate, and fails while it has a fault."""
 
@@ -88,7 +92,7 @@ class Exchange:
 
     hub: Hub
     history: ShakyHistory
-    layer: InMemoryChannelLayer
+    layer: Line
 
     def publish(self, topic: str, *texts: str) -> list[Entry]:
         """Append events, and ring in this process."""
@@ -106,11 +110,11 @@ class Exchange:
 @asynccontextmanager
 async def open_exchange(settings: Settings, **options: Any) -> AsyncIterator[Exchange]:
     """Make the hub of this event loop, with these settings, and end it."""
-    settings.CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": "tests.exchange.Line"}}
     settings.DJANGO_SSE = {"HISTORY": {"BACKEND": "tests.exchange.ShakyHistory"}, **options}
     history, layer, hub = get_history(), layers.get_layer(), Hub.current()
     assert isinstance(history, ShakyHistory)
-    assert isinstance(layer, InMemoryChannelLayer)
+    assert isinstance(layer, Line)
     try:
         yield Exchange(hub=hub, history=history, layer=layer)
     finally:

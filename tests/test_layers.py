@@ -555,9 +555,9 @@ async def test_a_bell_can_be_closed() -> None:
 
 
 def test_the_projects_layer_is_found(settings: Settings) -> None:
-    """It is the one that CHANNEL_LAYER names; without any, there is none."""
+    """It is the one that CHANNEL_LAYER names; without any, there is none, nor where it is this process's own."""
     settings.CHANNEL_LAYERS = {
-        alias: {"BACKEND": "channels.layers.InMemoryChannelLayer", "CONFIG": {"capacity": capacity}}
+        alias: {"BACKEND": f"{__name__}.NotingLayer", "CONFIG": {"capacity": capacity}}
         for alias, capacity in (("default", 1), ("live", 2))
     }
     layer = layers.get_layer()
@@ -571,4 +571,7 @@ def test_the_projects_layer_is_found(settings: Settings) -> None:
 
     settings.DJANGO_SSE = {}
     settings.CHANNEL_LAYERS = {}
+    assert layers.get_layer() is None
+
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
     assert layers.get_layer() is None
