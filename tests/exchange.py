@@ -22,7 +22,7 @@ from tests.waiting import turns
 
 
 class Line(InMemoryChannelLayer):
-    """A layer that other processes could hear, unlike the one in memory, which the package therefore passes by."""
+    """A layer that other processes could hear: the package passes by the one in memory."""
 
 
 class ShakyHistory(MemoryHistory):

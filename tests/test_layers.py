@@ -555,7 +555,7 @@ async def test_a_bell_can_be_closed() -> None:
 
 
 def test_the_projects_layer_is_found(settings: Settings) -> None:
-    """It is the one that CHANNEL_LAYER names; without any, there is none, nor where it is this process's own."""
+    """It is the one that CHANNEL_LAYER names; without any there is none, nor where it is in memory."""
     settings.CHANNEL_LAYERS = {
         alias: {"BACKEND": f"{__name__}.NotingLayer", "CONFIG": {"capacity": capacity}}
         for alias, capacity in (("default", 1), ("live", 2))

@@ -10,7 +10,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from contextvars import Context
-from dataclasses import dataclass
 from typing import Any
 
 from django_sse.conf import Settings
@@ -18,49 +17,13 @@ from django_sse.followers import Follower
 from django_sse.history import Gone, Page
 from django_sse.positions import MAX_SEGMENT, Cursor, Entry, Position, encode_segment, frame
 from django_sse.streams.base import BaseStream, reserved_event
+from django_sse.streams.places import Place, Reset, State
 from django_sse.wire import Event, check_not_reserved, encode
 
 logger = logging.getLogger(__name__)
 
 #: What a project gives as the first state of topics that start fresh, or were reset.
 FirstState = Callable[[Collection[str]], Awaitable[Iterable[Event]]]
-
-
-@dataclass(slots=True, eq=False)
-class _Place:
-    """A stream's place in one topic."""
-
-    topic: str
-    follower: Follower
-    #: What is queued, and what has left.
-    queued: Position
-    sent: Position
-    #: The part of the cursor that may be claimed; empty while a first state is owed, so that a client
-    #: which is cut off before it is asked for again.
-    segment: bytes
-    live: bool
-    owes_state: bool = False
-    #: The history showed nothing more, and yet the follower is elsewhere: wait for it to move.
-    waits: bool = False
-    #: The follower's position when the last read began.
-    seen: Position | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Reset:
-    """A topic goes on from its tail: what was between is gone."""
-
-    position: Position
-    segment: bytes
-    block: bytes
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _State:
-    """The first state of topics, without ids."""
-
-    places: tuple[_Place, ...]
-    data: bytes
 
 
 class Stream(BaseStream):
@@ -91,11 +54,19 @@ class Stream(BaseStream):
         self._refused = tuple(refused)
         self._first_state = first_state
         self._context = context
-        self._places: dict[str, _Place] = {}
+        self._places: dict[str, Place] = {}
         self._starting: asyncio.Task[Any] | None = None
-        self._queue: list[bytes | _State | tuple[_Place, Entry | _Reset]] = []
+        self._queue: list[bytes | State | tuple[Place, Entry | Reset]] = []
         self._pending = 0
+        self._max_pending = settings.MAX_PENDING
         self._catching_up = False
+        #: Some topic is not live.
+        self._behind = False
+        #: Bytes of an entry's cursor at most, beside its own topic's.
+        self._beside_size = 0
+        #: The topic that was written last, and the cursor's parts of all others, which none has changed since.
+        self._last: Place | None = None
+        self._beside_last = b""
         #: An entry did not fit behind what is queued: nothing more is read until that has left.
         self._full = False
 
@@ -141,16 +112,11 @@ class Stream(BaseStream):
                 if (start := follower.position) is None:
                     msg = f"the follower of {follower.topic!r} has no position yet"
                     raise RuntimeError(msg)
-            owes_state = is_fresh and self._first_state is not None
-            self._places[follower.topic] = _Place(
-                topic=follower.topic,
-                follower=follower,
-                queued=start,
-                sent=start,
-                segment=b"" if owes_state else encode_segment(follower.topic, start),
-                live=is_fresh and not owes_state,
-                owes_state=owes_state,
+            self._places[follower.topic] = Place.begin(
+                follower, start, live=is_fresh, owes_state=is_fresh and self._first_state is not None
             )
+        self._behind = not all(place.live for place in self._places.values())
+        self._beside_size = MAX_SEGMENT * (len(self._places) - 1)
         opening = reserved_event("sse-open", topics=self._topics, fresh=fresh, refused=self._refused)
         # Its id is the cursor resumed from, never ahead of what is still to be replayed.
         self.put_bytes(frame((self._beside(None),), opening.block))
@@ -174,17 +140,19 @@ class Stream(BaseStream):
         elif entry.follows(place.queued):
             if not self._put(place, entry):
                 self._spill()
-                place.live = False
-                self.look()
+                self._fall_behind(place)
         elif entry.position != place.queued:
-            place.live = False
-            self.look()
+            self._fall_behind(place)
 
     def suspect(self, topic: str) -> None:
         """Compare a topic with the history again."""
         if (place := self._places.get(topic)) is not None:
-            place.live = place.waits = False
-            self.look()
+            place.waits = False
+            self._fall_behind(place)
+
+    def _fall_behind(self, place: Place) -> None:
+        place.live, self._behind = False, True
+        self.look()
 
     def healed(self) -> None:
         """Look again whether topics can go live."""
@@ -195,7 +163,8 @@ class Stream(BaseStream):
     def look(self) -> None:
         """Catch up where a topic is behind, nothing is queued and the outlet is free."""
         if (
-            self._catching_up
+            not self._behind
+            or self._catching_up
             or self._queue
             or self.over()
             or self._outlet is None
@@ -236,13 +205,13 @@ class Stream(BaseStream):
             return
         if self.over():
             return  # nothing follows sse-close
-        self._queue.append(_State(places=places, data=data))
+        self._queue.append(State(places=places, data=data))
         self._pending += len(data)
         self.schedule()
 
     def lagging(self) -> tuple[str, Position] | None:
         """Return the topic that waits longest and where it is, None where there is no need or no room."""
-        if self.over() or self._full or self._pending > self.settings.MAX_PENDING // 2:
+        if self.over() or self._full or self._pending > self._max_pending // 2:
             return None
         for topic, place in self._places.items():
             if not (place.live or place.waits):
@@ -272,16 +241,17 @@ class Stream(BaseStream):
         position = place.follower.position
         if position == place.queued:
             place.live = True
+            self._behind = not all(place.live for place in self._places.values())
         elif not page.entries and position == place.seen:
             place.waits = True
             place.follower.heal()
 
-    def _reset(self, place: _Place, tail: Position) -> None:
+    def _reset(self, place: Place, tail: Position) -> None:
         place.queued = tail
         place.owes_state = self._first_state is not None
         segment = b"" if place.owes_state else encode_segment(place.topic, tail)
         event = reserved_event("sse-reset", topics=[place.topic], reason="history")
-        self._queue.append((place, _Reset(position=tail, segment=segment, block=event.block)))
+        self._queue.append((place, Reset(position=tail, segment=segment, block=event.block)))
         self._pending += len(event.block)
         self.schedule()
 
@@ -291,15 +261,16 @@ class Stream(BaseStream):
         """Queue ready-made bytes, which no spill drops."""
         self._queue.append(data)
 
-    def _put(self, place: _Place, entry: Entry) -> bool:
+    def _put(self, place: Place, entry: Entry) -> bool:
         # With many topics it is the cursor that is large.
-        size = len(entry.frame) + MAX_SEGMENT * (len(self._places) - 1)
-        if self._queue and self._pending + size > self.settings.MAX_PENDING:
+        pending = self._pending + len(entry.frame) + self._beside_size
+        if pending > self._max_pending and self._queue:
             return False
         self._queue.append((place, entry))
-        self._pending += size
+        self._pending = pending
         place.queued = entry.position
-        self.schedule()
+        if not self._scheduled:
+            self.schedule()
         return True
 
     def _spill(self) -> None:
@@ -309,43 +280,48 @@ class Stream(BaseStream):
         for item in dropped:
             if isinstance(item, bytes):
                 self._queue.append(item)
-            elif isinstance(item, _State):
+            elif isinstance(item, State):
                 for place in item.places:
                     # Owed only where the client's cursor lacks the topic; a reset that is dropped as well
                     # is found again.
                     place.owes_state, place.live = not place.segment, False
-            elif isinstance(item[1], _Reset):
+                    self._behind = True
+            elif isinstance(item[1], Reset):
                 item[0].owes_state = not item[0].segment and self._first_state is not None
         for place in self._places.values():
             if place.queued != place.sent:
                 place.queued = place.sent
                 place.live = place.waits = False
+                self._behind = True
 
-    def _beside(self, own: _Place | None) -> bytes:
+    def _beside(self, own: Place | None) -> bytes:
         """Return the cursor's parts of all topics but one."""
-        return b"".join([place.segment for place in self._places.values() if place is not own])
+        if own is None or own is not self._last:
+            self._last = own
+            self._beside_last = b"".join(
+                [place.segment for place in self._places.values() if place is not own]
+            )
+        return self._beside_last
 
     def compose(self) -> bytes:
         """Return everything queued as one write; ids are made here, from what has left in each topic."""
         queue, self._queue, self._pending, self._full = self._queue, [], 0, False
-        alone = len(self._places) == 1
-        parts = []
-        for item in queue:
-            if isinstance(item, bytes):
-                parts.append(item)
-            elif isinstance(item, _State):
-                parts.append(item.data)
-                for place in item.places:
-                    if not place.owes_state:
-                        place.segment = encode_segment(place.topic, place.sent)
-            else:
-                place, step = item
-                place.sent, place.segment = step.position, step.segment
-                if isinstance(step, _Reset):
-                    self.hub.counters.resets["history"] += 1
-                    parts.append(frame((step.segment, self._beside(place)), step.block))
-                elif alone:
-                    parts.append(step.frame)
-                else:
-                    parts.append(step.frame_beside(self._beside(place)))
-        return b"".join(parts)
+        if len(queue) == 1:
+            return self._compose(queue[0])
+        return b"".join([self._compose(item) for item in queue])
+
+    def _compose(self, item: bytes | State | tuple[Place, Entry | Reset]) -> bytes:
+        if type(item) is tuple:
+            place, step = item
+            place.sent, place.segment = step.position, step.segment
+            if type(step) is Entry:
+                return step.frame_beside(self._beside(place)) if self._beside_size else step.frame
+            self.hub.counters.resets["history"] += 1
+            return frame((step.segment, self._beside(place)), step.block)
+        if isinstance(item, State):
+            self._last = None
+            for place in item.places:
+                if not place.owes_state:
+                    place.segment = encode_segment(place.topic, place.sent)
+            return item.data
+        return item

@@ -8,7 +8,7 @@ from django_sse.history import Gone, Page
 from django_sse.hub import Hub
 from django_sse.positions import Entry, Position, encode_segment
 from django_sse.streams import Stream
-from django_sse.streams.topics import _Place
+from django_sse.streams.places import Place
 from django_sse.wire import Event
 from tests.simulation.history import WorldHistory
 
@@ -136,6 +136,6 @@ class OneTopicSpillStream(Stream):
 class HastyStream(Stream):
     """Composes ids from what is queued, not from what has left."""
 
-    def _beside(self, own: _Place | None) -> bytes:
-        places: Iterable[_Place] = self._places.values()
+    def _beside(self, own: Place | None) -> bytes:
+        places: Iterable[Place] = self._places.values()
         return b"".join(encode_segment(place.topic, place.queued) for place in places if place is not own)
