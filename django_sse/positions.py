@@ -72,12 +72,26 @@ class Entry:
 
     def frame_beside(self, others: bytes) -> bytes:
         """Return the whole block for a stream of several topics; ``others`` are their parts of the cursor."""
-        end_of_id = _BEFORE_SEGMENT + len(self.segment)
-        return b"%s%s%s" % (self.frame[:end_of_id], others, self.frame[end_of_id:])
+        entry, head, rest = _halved.latest
+        if entry is not self:
+            end_of_id = _BEFORE_SEGMENT + len(self.segment)
+            head, rest = self.frame[:end_of_id], self.frame[end_of_id:]
+            _halved.latest = self, head, rest
+        return b"%s%s%s" % (head, others, rest)
 
     def follows(self, position: Position) -> bool:
         """Tell whether this entry is the very next one after a position."""
         return self.offset == position.offset + 1 and self.previous == position.tag
+
+
+class _Halved:
+    """The frame that was cut last: a fan-out asks for the same one once for each stream."""
+
+    #: Replaced as a whole, so threads need no lock.
+    latest: tuple[Entry | None, bytes, bytes] = None, b"", b""
+
+
+_halved = _Halved()
 
 
 @lru_cache(maxsize=4096)

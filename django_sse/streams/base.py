@@ -38,6 +38,22 @@ def reserved_event(name: str, **data: object) -> Event:
 class BaseStream(ABC):
     """Bytes that wait for an outlet, and how a connection lives and ends."""
 
+    # There are thousands, and each one's memory is walked through for each event.
+    __slots__ = (
+        "__weakref__",
+        "_begun",
+        "_closed",
+        "_deadline",
+        "_hub",
+        "_outlet",
+        "_scheduled",
+        "_silent",
+        "ended",
+        "reason",
+        "seconds",
+        "settings",
+    )
+
     def __init__(self, *, settings: Settings, seconds: float | None = None) -> None:
         #: Seconds that it may live; spread, so that streams which came together do not come back so.
         self.seconds = settings.MAX_AGE * random.uniform(0.8, 1.0)  # noqa: S311  (not a secret)

@@ -44,6 +44,7 @@ class Place:
 class Reset:
     """A topic goes on from its tail: what was between is gone."""
 
+    place: Place
     position: Position
     segment: bytes
     block: bytes

@@ -35,6 +35,26 @@ class Stream(BaseStream):
     ``context``.
     """
 
+    __slots__ = (
+        "_behind",
+        "_beside_last",
+        "_beside_size",
+        "_catching_up",
+        "_context",
+        "_cursor",
+        "_first_state",
+        "_full",
+        "_last",
+        "_malformed",
+        "_max_pending",
+        "_pending",
+        "_places",
+        "_queue",
+        "_refused",
+        "_starting",
+        "_topics",
+    )
+
     def __init__(
         self,
         topics: Iterable[str],
@@ -56,7 +76,7 @@ class Stream(BaseStream):
         self._context = context
         self._places: dict[str, Place] = {}
         self._starting: asyncio.Task[Any] | None = None
-        self._queue: list[bytes | State | tuple[Place, Entry | Reset]] = []
+        self._queue: list[bytes | State | Reset | Entry] = []
         self._pending = 0
         self._max_pending = settings.MAX_PENDING
         self._catching_up = False
@@ -251,7 +271,7 @@ class Stream(BaseStream):
         place.owes_state = self._first_state is not None
         segment = b"" if place.owes_state else encode_segment(place.topic, tail)
         event = reserved_event("sse-reset", topics=[place.topic], reason="history")
-        self._queue.append((place, Reset(position=tail, segment=segment, block=event.block)))
+        self._queue.append(Reset(place=place, position=tail, segment=segment, block=event.block))
         self._pending += len(event.block)
         self.schedule()
 
@@ -266,7 +286,7 @@ class Stream(BaseStream):
         pending = self._pending + len(entry.frame) + self._beside_size
         if pending > self._max_pending and self._queue:
             return False
-        self._queue.append((place, entry))
+        self._queue.append(entry)
         self._pending = pending
         place.queued = entry.position
         if not self._scheduled:
@@ -286,8 +306,8 @@ class Stream(BaseStream):
                     # is found again.
                     place.owes_state, place.live = not place.segment, False
                     self._behind = True
-            elif isinstance(item[1], Reset):
-                item[0].owes_state = not item[0].segment and self._first_state is not None
+            elif isinstance(item, Reset):
+                item.place.owes_state = not item.place.segment and self._first_state is not None
         for place in self._places.values():
             if place.queued != place.sent:
                 place.queued = place.sent
@@ -305,19 +325,21 @@ class Stream(BaseStream):
 
     def compose(self) -> bytes:
         """Return everything queued as one write; ids are made here, from what has left in each topic."""
-        queue, self._queue, self._pending, self._full = self._queue, [], 0, False
-        if len(queue) == 1:
-            return self._compose(queue[0])
-        return b"".join([self._compose(item) for item in queue])
+        queue, self._pending, self._full = self._queue, 0, False
+        data = self._compose(queue[0]) if len(queue) == 1 else b"".join([self._compose(item) for item in queue])
+        queue.clear()
+        return data
 
-    def _compose(self, item: bytes | State | tuple[Place, Entry | Reset]) -> bytes:
-        if type(item) is tuple:
-            place, step = item
-            place.sent, place.segment = step.position, step.segment
-            if type(step) is Entry:
-                return step.frame_beside(self._beside(place)) if self._beside_size else step.frame
+    def _compose(self, item: bytes | State | Reset | Entry) -> bytes:
+        if type(item) is Entry:
+            place = self._places[item.topic]
+            place.sent, place.segment = item.position, item.segment
+            return item.frame_beside(self._beside(place)) if self._beside_size else item.frame
+        if isinstance(item, Reset):
             self.hub.counters.resets["history"] += 1
-            return frame((step.segment, self._beside(place)), step.block)
+            place = item.place
+            place.sent, place.segment = item.position, item.segment
+            return frame((item.segment, self._beside(place)), item.block)
         if isinstance(item, State):
             self._last = None
             for place in item.places:
