@@ -46,6 +46,7 @@ class BaseStream(ABC):
         "_deadline",
         "_hub",
         "_outlet",
+        "_queue",
         "_scheduled",
         "_silent",
         "ended",
@@ -64,6 +65,7 @@ class BaseStream(ABC):
         self.ended = False
         self._hub: Hub | None = None
         self._outlet: Outlet | None = None
+        self._queue: list[Any] = []
         self._deadline = 0.0
         self._begun = False
         self._closed = False
@@ -100,14 +102,9 @@ class BaseStream(ABC):
     def start(self) -> None:
         """Begin what gives this stream its events."""
 
-    @abstractmethod
     def put_bytes(self, data: bytes) -> None:
         """Queue ready-made bytes."""
-
-    @property
-    @abstractmethod
-    def waiting(self) -> bool:
-        """Whether something is queued."""
+        self._queue.append(data)
 
     @abstractmethod
     def compose(self) -> bytes:
@@ -129,7 +126,7 @@ class BaseStream(ABC):
         if self._closed or self._outlet is None or not self._outlet.free:
             return
         try:
-            if self.waiting:
+            if self._queue:
                 self._silent = False
                 self._outlet.write(self.compose())
             if not self.ended and self._outlet.free:
@@ -147,7 +144,7 @@ class BaseStream(ABC):
         """Write a heartbeat where nothing was written since the last beat; end where time is over."""
         if now >= self._deadline:
             self.end(self.reason)
-        elif self._silent and not self.waiting:
+        elif self._silent and not self._queue:
             self.put_bytes(HEARTBEAT)
             self.schedule()
         self._silent = True

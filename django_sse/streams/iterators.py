@@ -29,19 +29,9 @@ class IteratorStream(BaseStream):
         super().__init__(settings=get_settings())
         self.seconds = inf  # it ends by itself; a client that was sent back would begin it anew
         self._events = events
-        self._queue: list[bytes] = []
         self._task: asyncio.Task[None] | None = None
         self._room = asyncio.Event()
         self._context = copy_context()
-
-    @property
-    def waiting(self) -> bool:
-        """Whether something is queued."""
-        return bool(self._queue)
-
-    def put_bytes(self, data: bytes) -> None:
-        """Queue ready-made bytes."""
-        self._queue.append(data)
 
     def compose(self) -> bytes:
         """Return everything queued, and forget it."""

@@ -49,7 +49,6 @@ class Stream(BaseStream):
         "_max_pending",
         "_pending",
         "_places",
-        "_queue",
         "_refused",
         "_starting",
         "_topics",
@@ -76,6 +75,7 @@ class Stream(BaseStream):
         self._context = context
         self._places: dict[str, Place] = {}
         self._starting: asyncio.Task[Any] | None = None
+        #: What no spill drops is bytes.
         self._queue: list[bytes | State | Reset | Entry] = []
         self._pending = 0
         self._max_pending = settings.MAX_PENDING
@@ -94,11 +94,6 @@ class Stream(BaseStream):
     def topics(self) -> tuple[str, ...]:
         """The topics that it follows."""
         return self._topics
-
-    @property
-    def waiting(self) -> bool:
-        """Whether something is queued."""
-        return bool(self._queue)
 
     def start(self) -> None:
         """Wait for the followers, then attach."""
@@ -276,10 +271,6 @@ class Stream(BaseStream):
         self.schedule()
 
     # -- the queue ------------------------------------------------------------------------------
-
-    def put_bytes(self, data: bytes) -> None:
-        """Queue ready-made bytes, which no spill drops."""
-        self._queue.append(data)
 
     def _put(self, place: Place, entry: Entry) -> bool:
         # With many topics it is the cursor that is large.
