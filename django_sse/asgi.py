@@ -29,7 +29,7 @@ Send = Callable[[Any], Awaitable[None]]
 
 #: Requests for streams that Django answers at once; the others wait, and ordinary requests go past them. More
 #: would not be faster, as Django works on one core, but would each have a thread.
-ADMITTED: Final = 16
+ADMITTED: Final = 8
 
 
 def get_asgi_application() -> "LeanHandler":

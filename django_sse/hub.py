@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 
 from channels.layers import BaseChannelLayer
 
-from django_sse import layers
+from django_sse import layers, threads
 from django_sse.conf import get_settings
 from django_sse.counters import Counters, Snapshot
 from django_sse.exceptions import HistoryError
@@ -30,8 +30,12 @@ logger = logging.getLogger(__name__)
 LINGER: Final = 30.0
 #: Reads of the history for catching-up streams under way at once.
 _READS: Final = 8
-#: Streams flushed before the loop may turn to other work.
-_FLUSH_SLICE: Final = 500
+#: Streams flushed before the loop may turn to other work; fewer while requests are under way.
+_FLUSH_SLICE: Final = 100
+_SMALL_SLICE: Final = 25
+#: Seconds between two slices while requests are under way: their threads need the interpreter, which a loop
+#: that never waits gives away only every 5 ms (sys.getswitchinterval), and a request has a dozen turns in them.
+_FLUSH_PAUSE: Final = 0.001
 
 
 class Served(Protocol):
@@ -182,15 +186,18 @@ class Hub:
         self._unflushed.append(stream)
 
     def _flush(self) -> None:
-        for _ in range(min(len(self._unflushed), _FLUSH_SLICE)):
+        is_shared = threads.are_in_use()
+        for _ in range(min(len(self._unflushed), _SMALL_SLICE if is_shared else _FLUSH_SLICE)):
             stream = self._unflushed.popleft()
             try:
                 stream.flush()
             except Exception:
                 # One stream's fault must not keep the others waiting.
                 logger.exception("A stream failed to flush")
-        if self._unflushed:
-            # A fan-out to thousands yields here, so that other requests are served.
+        # A fan-out to thousands yields here, so that other requests are served.
+        if self._unflushed and is_shared:
+            self.loop.call_later(_FLUSH_PAUSE, self._flush)
+        elif self._unflushed:
             self.loop.call_soon(self._flush)
 
     async def catch_up(self, stream: Reader) -> None:

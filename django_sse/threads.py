@@ -28,6 +28,11 @@ async def release_request() -> None:
         logger.warning("The request's thread could not be released: this asgiref is not known", exc_info=True)
 
 
+def are_in_use() -> bool:
+    """Tell whether requests are under way, which have threads under Django's ASGI handlers; streams have none."""
+    return len(getattr(SyncToAsync, "context_to_thread_executor", ())) > 0
+
+
 def _close_connections() -> None:
     for connection in connections.all(initialized_only=True):
         if not connection.in_atomic_block:  # a TestCase's transaction must outlive the stream
