@@ -33,8 +33,8 @@ _READS: Final = 8
 #: Streams flushed before the loop may turn to other work; fewer while requests are under way.
 _FLUSH_SLICE: Final = 100
 _SMALL_SLICE: Final = 25
-#: Seconds between two slices while requests are under way: their threads need the interpreter, which a loop
-#: that never waits gives away only every 5 ms (sys.getswitchinterval), and a request has a dozen turns in them.
+#: Seconds between two slices while requests are under way. Each has a dozen turns in a thread, which gets the
+#: interpreter from a loop that never waits after 5 ms each (sys.getswitchinterval).
 _FLUSH_PAUSE: Final = 0.001
 
 

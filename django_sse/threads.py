@@ -29,7 +29,7 @@ async def release_request() -> None:
 
 
 def are_in_use() -> bool:
-    """Tell whether requests are under way, which have threads under Django's ASGI handlers; streams have none."""
+    """Tell whether requests are under way: Django's ASGI handlers give them threads; streams have none."""
     return len(getattr(SyncToAsync, "context_to_thread_executor", ())) > 0
 
 

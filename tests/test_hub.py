@@ -4,12 +4,14 @@ import asyncio
 import contextvars
 import gc
 import logging
+import threading
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 import redis.exceptions
+from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from channels.layers import InMemoryChannelLayer
 from pytest_django import Settings
 
@@ -772,6 +774,25 @@ async def test_flushes_once_per_turn_in_slices(exchange: Exchange, monkeypatch: 
         await asyncio.sleep(0)
 
     assert seen == [0, 10, 20, 25, 25]
+
+
+async def test_shares_the_loop_with_requests(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a request is under way the slices are small, and between them the loop waits for its thread."""
+    monkeypatch.setattr(hub, "_SMALL_SLICE", 5)
+
+    async def request() -> int:
+        async with ThreadSensitiveContext():
+            await sync_to_async(int)()
+            for watcher in watchers:
+                exchange.hub.schedule(watcher)
+            await eventually(lambda: any(watcher.flushed for watcher in watchers))
+            seen = sum(watcher.flushed for watcher in watchers)
+            assert await sync_to_async(threading.get_ident)() != threading.get_ident()
+            return seen
+
+    watchers = [Watcher() for _ in range(200)]
+    assert await request() in range(5, 100, 5)
+    await eventually(lambda: all(watcher.flushed == 1 for watcher in watchers))
 
 
 async def test_a_stream_that_fails_to_flush_keeps_nobody_waiting(

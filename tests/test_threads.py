@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import pytest
-from asgiref.sync import SyncToAsync, sync_to_async
+from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
 from django.contrib.auth.models import User
 from django.db import connection
 from django.db.backends.sqlite3.base import DatabaseWrapper
@@ -26,6 +26,15 @@ def test_asgirefs_table_of_threads() -> None:
     assert isinstance(SyncToAsync.thread_sensitive_context, ContextVar)
 
 
+async def test_requests_under_way_are_seen() -> None:
+    """A request has a thread from its first synchronous function to its end."""
+    assert not threads.are_in_use()
+    async with ThreadSensitiveContext():
+        await sync_to_async(int)()
+        assert threads.are_in_use()
+    assert not threads.are_in_use()
+
+
 async def test_another_asgiref_costs_memory_only(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -33,6 +42,7 @@ async def test_another_asgiref_costs_memory_only(
     monkeypatch.setattr(threads, "SyncToAsync", object)
     with caplog.at_level(logging.WARNING, "django_sse.threads"):
         await release_request()
+    assert not threads.are_in_use()
 
     assert "could not be released" in caplog.text
 

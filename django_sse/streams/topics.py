@@ -84,7 +84,7 @@ class Stream(BaseStream):
         self._behind = False
         #: Bytes of an entry's cursor at most, beside its own topic's.
         self._beside_size = 0
-        #: The topic that was written last, and the cursor's parts of all others, which none has changed since.
+        #: The topic that was written last, and the cursor's parts of the others, unchanged since.
         self._last: Place | None = None
         self._beside_last = b""
         #: An entry did not fit behind what is queued: nothing more is read until that has left.
@@ -317,12 +317,12 @@ class Stream(BaseStream):
     def compose(self) -> bytes:
         """Return everything queued as one write; ids are made here, from what has left in each topic."""
         queue, self._pending, self._full = self._queue, 0, False
-        data = self._compose(queue[0]) if len(queue) == 1 else b"".join([self._compose(item) for item in queue])
+        parts = [self._compose(item) for item in queue]
         queue.clear()
-        return data
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _compose(self, item: bytes | State | Reset | Entry) -> bytes:
-        if type(item) is Entry:
+        if isinstance(item, Entry):
             place = self._places[item.topic]
             place.sent, place.segment = item.position, item.segment
             return item.frame_beside(self._beside(place)) if self._beside_size else item.frame

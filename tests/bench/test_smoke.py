@@ -1,8 +1,16 @@
 """The benchmarks of the promise run, and say what they should; what they measure is not judged here."""
 
+import json
+import socket
+import threading
+from contextlib import closing
+from pathlib import Path
+
 import pytest
 
-from tests.bench import appends, drops, staleness
+from tests.bench import appends, contenders, deliveries, drops, staleness
+from tests.bench.fleet import Fleet, FleetError
+from tests.bench.sites.order import text_of
 
 pytestmark = pytest.mark.servers
 
@@ -28,3 +36,68 @@ def test_staleness(capsys: pytest.CaptureFixture[str]) -> None:
     staleness.main(["--check=0.5", "--events=20", "--rate=20"])
 
     assert "20 events, CHECK 0.5 s, layer dead" in capsys.readouterr().out
+
+
+def test_deliveries(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A run of seconds measures each figure of what is installed with the tests, and loses nothing."""
+    found = tmp_path / "figures.json"
+    options = ["--streams=20", "--many=30", "--crowd=40", "--events=20", "--seconds=0.5", "--rounds=1"]
+    deliveries.main([*options, "--only=bare,lean,own,core,pubsub,plain", f"--json={found}"])
+
+    figures = json.loads(found.read_text())
+    assert set(figures) == {"bare", "lean", "own", "core", "pubsub", "plain"}
+    for rounds in figures.values():
+        assert all(each.get("lost", 0) == each.get("disordered", 0) == 0 for each in rounds)
+        assert set().union(*rounds) >= {"cpu", "joined_cpu", "p99", "kilobytes", "threads", "broadcast_p99"}
+    assert "crowd_idle" in set().union(*figures["lean"], *figures["core"])
+    assert "| django_sse, lean, own topics | " in capsys.readouterr().out
+
+
+def test_deliveries_says_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who is not installed is left out, and said how to install."""
+    monkeypatch.setattr(contenders.CONTENDERS["nchan"], "missing", lambda: "nginx")
+    deliveries.main(["--only=nchan", "--rounds=1", "--many=0", "--crowd=0"])
+
+    assert "nchan (C) is left out: install nginx" in capsys.readouterr().err
+
+
+def test_a_fleet_counts_what_it_misses() -> None:
+    """An event that never comes is lost, one that comes late or twice is out of order."""
+    events = [text_of(number) for number in (0, 1, 4, 3, 3)]
+    stream = "".join(f"id: {number}\r\ndata: {text}\r\n\r\n" for number, text in enumerate(events)).encode()
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        Fleet(listener.getsockname(), opened=b": hi") as fleet,
+    ):
+        opening = threading.Thread(target=lambda: fleet.open(["/"], at_once=1, within=10))
+        opening.start()
+        server, _ = listener.accept()
+        with closing(server):
+            server.sendall(b"HTTP/1.1 200 OK\r\n\r\n: hi\n\n")
+            opening.join()
+            for start in range(0, len(stream), 7):
+                server.sendall(stream[start : start + 7])
+            fleet.run(lambda: fleet.total == len(events), within=10)
+
+        assert (fleet.lost, fleet.disordered) == (1, 2)
+
+
+def test_a_fleet_says_what_went_wrong() -> None:
+    """A refusal, an end and a silence are errors, not figures."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        for answer, told in (
+            (b"HTTP/1.1 503 No\r\n\r\nno", "refused"),
+            (b"", "ended"),
+            (None, "still opening"),
+        ):
+            with Fleet(listener.getsockname(), opened=b": hi") as fleet:
+                fleet.connect("/")
+                server, _ = listener.accept()
+                with closing(server):
+                    if answer is not None:
+                        server.sendall(answer)
+                        server.close()
+                    with pytest.raises(FleetError, match=told):
+                        fleet.run(lambda: fleet.total > 0, within=0.5 if answer is None else 10)
