@@ -118,11 +118,13 @@ class Trial:
     contender: Contender
     program: Program
     fleet: Fleet
+    #: Seconds of rest before and after connecting.
+    settle: float
     sent: int = 0
 
     def open(self, count: int, *, at_once: int = 64) -> Figures:
         """Open streams; return what each cost."""
-        time.sleep(0.5)  # the start is over
+        time.sleep(self.settle)  # the start is over
         rss, threads, cpu, began = (
             self.program.rss(),
             self.program.threads,
@@ -134,7 +136,7 @@ class Trial:
         self.fleet.open(paths, at_once=at_once, within=PATIENCE)
         seconds = time.monotonic() - began
         self.fleet.expect(self.sent)
-        time.sleep(1.0)  # threads end
+        time.sleep(self.settle)  # threads end
         return {
             "connects": count / seconds,
             "connect_ms": 1000 * (self.program.cpu - cpu) / count,
@@ -171,21 +173,22 @@ class Trial:
 
 
 @contextmanager
-def trial(contender: Contender) -> Iterator[Trial]:
+def trial(contender: Contender, options: argparse.Namespace) -> Iterator[Trial]:
     """Start a server, without clients."""
     with (
         tempfile.TemporaryDirectory() as directory,
         contender.running(Path(directory), core=SERVER) as program,
         Fleet((program.host, program.port), opened=contender.opened) as fleet,
     ):
-        yield Trial(contender=contender, program=program, fleet=fleet)
+        settle = min(1.0, options.seconds)
+        yield Trial(contender=contender, program=program, fleet=fleet, settle=settle)
 
 
 @contextmanager
-def trials(names: Sequence[str]) -> Iterator[dict[str, Trial]]:
+def trials(names: Sequence[str], options: argparse.Namespace) -> Iterator[dict[str, Trial]]:
     """Start several servers."""
     with ExitStack() as stack:
-        yield {name: stack.enter_context(trial(CONTENDERS[name])) for name in names}
+        yield {name: stack.enter_context(trial(CONTENDERS[name], options)) for name in names}
 
 
 def measure(names: Sequence[str], options: argparse.Namespace) -> Iterator[tuple[str, Figures]]:
@@ -193,7 +196,7 @@ def measure(names: Sequence[str], options: argparse.Namespace) -> Iterator[tuple
 
     All servers are there at once and take turns, so that a noisy minute does not hit one of them alone.
     """
-    with trials(names) as there:
+    with trials(names, options) as there:
         for number in range(options.rounds):
             for name, one in there.items():
                 until = options.streams * (number + 1) // options.rounds
@@ -216,7 +219,7 @@ def measure(names: Sequence[str], options: argparse.Namespace) -> Iterator[tuple
 
 def measure_joined(names: Sequence[str], options: argparse.Namespace) -> Iterator[tuple[str, Figures]]:
     """Measure several events in a turn of the loop, which may leave as one write, with fewer streams."""
-    with trials(names) as there:
+    with trials(names, options) as there:
         for one in there.values():
             one.open(min(JOINED_STREAMS, options.streams))
             one.send(10 * JOINED_EVENTS, each=JOINED_EVENTS)
@@ -230,7 +233,7 @@ def measure_many(
     name: str, contender: Contender, options: argparse.Namespace
 ) -> Iterator[tuple[str, Figures]]:
     """Measure an ordinary view while a storm of clients connects, and during a broadcast to them."""
-    with trial(contender) as there:
+    with trial(contender, options) as there:
         with Pages(there.program) as pages:
             opened = there.open(options.many, at_once=min(options.many, 4096))
         figures = {"storm_p99": pages.p99, "storm_connects": opened["connects"]}
@@ -241,7 +244,7 @@ def measure_many(
             seconds = [there.send(1)["seconds"] for _ in range(max(4, options.events // 4))]
         figures |= {"broadcast_p99": pages.p99, "broadcast_seconds": statistics.median(seconds)}
         with Pages(there.program) as pages:
-            there.send(20, rate=4)
+            there.send(max(2, round(2 * options.seconds)), rate=4)
         figures["pages"] = pages.rate
         yield name, figures | there.faults
 
@@ -250,10 +253,10 @@ def measure_crowd(
     name: str, contender: Contender, options: argparse.Namespace
 ) -> Iterator[tuple[str, Figures]]:
     """Measure as many streams as one process may have: held, idle, and a broadcast to them all."""
-    with trial(contender) as there:
+    with trial(contender, options) as there:
         opened = there.open(options.crowd)
         figures = {"crowd_kilobytes": opened["kilobytes"], "crowd_connects": opened["connects"]}
-        figures["crowd_idle"] = _idle(there, seconds=30.0)
+        figures["crowd_idle"] = _idle(there, seconds=3 * options.seconds)
         there.send(1)
         figures["crowd_seconds"] = statistics.median(there.send(1)["seconds"] for _ in range(3))
         yield name, figures | there.faults | {"crowd": len(there.fleet)}

@@ -102,6 +102,8 @@ class Fleet:
             data = client.sock.recv(65536)
         except BlockingIOError:
             return
+        except OSError as error:
+            raise FleetError(f"a connection failed, after {client.tail[-200:]!r}") from error
         if not data:
             raise FleetError(f"the server ended a stream, after {client.tail[-200:]!r}")
         if not client.is_open:

@@ -41,16 +41,16 @@ def test_staleness(capsys: pytest.CaptureFixture[str]) -> None:
 def test_deliveries(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """A run of seconds measures each figure of what is installed with the tests, and loses nothing."""
     found = tmp_path / "figures.json"
-    options = ["--streams=20", "--many=30", "--crowd=40", "--events=20", "--seconds=0.5", "--rounds=1"]
-    deliveries.main([*options, "--only=bare,lean,own,core,pubsub,plain", f"--json={found}"])
+    options = ["--streams=20", "--many=30", "--crowd=40", "--events=4", "--seconds=0.2", "--rounds=1"]
+    deliveries.main([*options, "--only=bare,lean,core", f"--json={found}"])
 
     figures = json.loads(found.read_text())
-    assert set(figures) == {"bare", "lean", "own", "core", "pubsub", "plain"}
+    assert set(figures) == {"bare", "lean", "core"}
     for rounds in figures.values():
         assert all(each.get("lost", 0) == each.get("disordered", 0) == 0 for each in rounds)
         assert set().union(*rounds) >= {"cpu", "joined_cpu", "p99", "kilobytes", "threads", "broadcast_p99"}
     assert "crowd_idle" in set().union(*figures["lean"], *figures["core"])
-    assert "| django_sse, lean, own topics | " in capsys.readouterr().out
+    assert "| django_sse, lean | " in capsys.readouterr().out
 
 
 def test_deliveries_says_what_is_missing(
@@ -89,7 +89,7 @@ def test_a_fleet_says_what_went_wrong() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         for answer, told in (
             (b"HTTP/1.1 503 No\r\n\r\nno", "refused"),
-            (b"", "ended"),
+            (b"", "ended|failed"),
             (None, "still opening"),
         ):
             with Fleet(listener.getsockname(), opened=b": hi") as fleet:
