@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -14,11 +14,19 @@ from pathlib import Path
 from typing import Final
 
 from tests.bench.sites.order import TOPIC, text_of
-from tests.servers.process import ServerProcess
+from tests.servers.process import Kind, ServerProcess
 from tests.servers.redis import RedisServer
 
 SITES: Final = Path(__file__).with_name("sites")
 _NCHAN: Final = [Path("/usr/lib/nginx/modules/ngx_nchan_module.so")]
+#: No access logs, and room for a storm of connects.
+ARGUMENTS: Final[Mapping[Kind, Sequence[str]]] = {
+    "uvicorn": ["--no-access-log", "--backlog", "8192", "--log-level", "warning"],
+    "daphne": ["--verbosity", "0"],
+    "hypercorn": ["--backlog", "8192"],
+    "granian": ["--backlog", "8192"],
+    "gunicorn": ["--backlog", "8192", "--worker-connections", "20000"],
+}
 _TICK: Final = os.sysconf("SC_CLK_TCK")
 
 
@@ -52,6 +60,7 @@ class Contender:
     """One row of the table."""
 
     name: str
+    kind: Kind = "uvicorn"
     application: str = ""
     #: What a stream's first bytes hold.
     opened: bytes = b"event: open"
@@ -68,7 +77,7 @@ class Contender:
         """Start it, pinned to a core."""
         with _redis(directory, needed=bool(self.layer)) as environment:
             program = Program(
-                kind="uvicorn",
+                kind=self.kind,
                 log=directory / "server.log",
                 application=self.application,
                 settings=self.settings,
@@ -77,7 +86,7 @@ class Contender:
                     "BENCH_LAYER": self.layer,
                     "BENCH_DATABASE": str(directory / "db.sqlite3"),
                 },
-                arguments=["--no-access-log", "--backlog", "8192", "--log-level", "warning"],
+                arguments=ARGUMENTS[self.kind],
                 words=None if self.words is None else self.words(directory),
             )
             with pinned(core):
@@ -167,12 +176,15 @@ def _lacks_nchan() -> str:
     return "" if found else "Debian's nginx and libnginx-mod-nchan"
 
 
-def _ours(name: str, *, handler: str = "lean", layer: str = "", own: bool = False) -> Contender:
+def _ours(
+    name: str, *, kind: Kind = "uvicorn", handler: str = "lean", layer: str = "", own: bool = False
+) -> Contender:
     def query(number: int) -> str:
         return f"?topic={TOPIC}" + (f"&topic=own.{number}" if own else "")
 
     return Contender(
         name=name,
+        kind=kind,
         application=f"tests.bench.sites.package.{handler}:application",
         settings="tests.bench.sites.package.settings",
         opened=b"event: sse-open",
@@ -206,6 +218,10 @@ CONTENDERS: Final[Mapping[str, Contender]] = {
         opened=b"event: stream-open",
         missing=_lacks("django_eventstream"),
     ),
+    "daphne": _ours("django_sse, lean, on daphne", kind="daphne"),
+    "hypercorn": _ours("django_sse, lean, on hypercorn", kind="hypercorn"),
+    "granian": _ours("django_sse, lean, on granian", kind="granian"),
+    "gunicorn": _ours("django_sse, lean, on gunicorn", kind="gunicorn"),
 }
 
 #: Beside those of the table: each stream on a topic of its own too, whose tails are checked in Redis.

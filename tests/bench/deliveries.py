@@ -23,7 +23,7 @@ from typing import Final
 from tqdm import tqdm
 
 from tests.bench.contenders import CONTENDERS, OWN_ON_REDIS, Contender, Program, pinned, python
-from tests.bench.fleet import Fleet
+from tests.bench.fleet import Fleet, FleetError
 from tests.bench.pages import Pages
 from tests.bench.report import draw, table
 
@@ -89,6 +89,7 @@ def run(options: argparse.Namespace, names: Sequence[str]) -> dict[str, list[Fig
         jobs += [
             (f"{options.many} streams: {name}", partial(measure_many, name, CONTENDERS[name], options))
             for name in names
+            if CONTENDERS[name].kind == "uvicorn"
         ]
     if options.crowd:
         jobs += [
@@ -99,9 +100,12 @@ def run(options: argparse.Namespace, names: Sequence[str]) -> dict[str, list[Fig
     with tqdm(jobs, disable=None) as bar:
         for title, job in bar:
             bar.set_description(title)
-            for name, figures in job():
-                found[name].append(figures)
-                bar.set_postfix_str(name)
+            try:
+                for name, figures in job():
+                    found[name].append(figures)
+                    bar.set_postfix_str(name)
+            except FleetError as error:
+                bar.write(f"{title}: given up, {error}")
     return dict(found)
 
 
