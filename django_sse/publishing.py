@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from threading import Lock
 from typing import Any
@@ -88,15 +88,13 @@ def send_event(
         send()
         return
 
-    def quietly() -> None:  # a function: Django 5.2 asks a robust callback that fails for its __qualname__
-        _send_quietly(send)
-
+    pending = Pending(topics, value, send)
     connection = connections[using]
     if connection.connection is not None and (connection.in_atomic_block or not connection.autocommit):
-        connection.on_commit(quietly, robust=True)
+        connection.on_commit(pending, robust=True)
     else:
         # No connection, or none in a transaction; asking on_commit() would open one for nothing.
-        quietly()
+        pending()
 
 
 async def aget_cursor(*topics: str) -> str:
@@ -168,12 +166,24 @@ def _send(
             event_sent.send_robust(sender=Entry, entry=entry)
 
 
-def _send_quietly(send: partial[None]) -> None:
-    try:
-        send()
-    except Exception:
-        # Also what no history should raise: the work is done, the request must not fail for its event.
-        logger.exception("An event was not sent")
+class Pending:
+    """An event that waits for a commit, as the callback that sends it."""
+
+    def __init__(self, topics: tuple[str, ...], event: Event, send: Callable[[], None]) -> None:
+        self.topics = topics
+        self.event = event
+        self.called = False
+        self.__qualname__ = "send_event"  # Django 5.2 asks a robust callback that fails for it
+        self._send = send
+
+    def __call__(self) -> None:
+        """Send it; whatever fails is logged."""
+        self.called = True
+        try:
+            self._send()
+        except Exception:
+            # Also what no history should raise: the work is done, the request must not fail for its event.
+            logger.exception("An event was not sent")
 
 
 def _publish_error(name: str, topic: str) -> PublishError:
