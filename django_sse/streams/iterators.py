@@ -60,6 +60,7 @@ class IteratorStream(BaseStream):
             self.end("end", reconnect=False, id=END_ID)
         finally:
             # Under the lean handler Django has done this long ago, before the iterator had a use for them.
+            self._task = None  # the end of the stream must not cut it short
             await release_request()
 
     async def _give(self) -> None:
