@@ -45,7 +45,7 @@ Medians = Mapping[str, dict[str, float]]
 
 def table(medians: Medians, options: argparse.Namespace) -> str:
     """Return Markdown."""
-    if "bare" in medians:
+    if "bare" in medians and medians["bare"]["cpu"]:  # none was seen in the clock's ticks of a short run
         for figures in medians.values():
             figures["ratio"] = figures["cpu"] / medians["bare"]["cpu"]
     parts = [f"{options.streams:,} streams, bursts of {options.events} events", _rows(medians, COLUMNS)]

@@ -1,5 +1,6 @@
 """The benchmarks of the promise run, and say what they should; what they measure is not judged here."""
 
+import argparse
 import json
 import socket
 import threading
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import appends, contenders, deliveries, drops, staleness
+from tests.bench import appends, contenders, deliveries, drops, report, staleness
 from tests.bench.fleet import Fleet, FleetError
 from tests.bench.sites.order import text_of
 
@@ -51,6 +52,13 @@ def test_deliveries(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         assert set().union(*rounds) >= {"cpu", "joined_cpu", "p99", "kilobytes", "threads", "broadcast_p99"}
     assert "crowd_idle" in set().union(*figures["lean"], *figures["core"])
     assert "| django_sse, lean | " in capsys.readouterr().out
+
+
+def test_a_run_too_short_for_the_clock() -> None:
+    """Where no processor time was seen, the table has no ratios, and is there all the same."""
+    options = argparse.Namespace(streams=1, events=1, many=0, crowd=0)
+
+    assert "| bare ASGI | 0.0 |  |" in report.table({"bare": {"cpu": 0.0}, "lean": {"cpu": 10.0}}, options)
 
 
 def test_deliveries_says_what_is_missing(
