@@ -13,12 +13,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+from tests.bench.drops import LAYERS
 from tests.bench.sites.order import TOPIC, text_of
 from tests.servers.process import Kind, ServerProcess
 from tests.servers.redis import RedisServer
 
 SITES: Final = Path(__file__).with_name("sites")
-_NCHAN: Final = [Path("/usr/lib/nginx/modules/ngx_nchan_module.so")]
+_NCHAN: Final = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
 #: No access logs, and room for a storm of connects.
 ARGUMENTS: Final[Mapping[Kind, Sequence[str]]] = {
     "uvicorn": ["--no-access-log", "--backlog", "8192", "--log-level", "warning"],
@@ -27,6 +28,8 @@ ARGUMENTS: Final[Mapping[Kind, Sequence[str]]] = {
     "granian": ["--backlog", "8192"],
     "gunicorn": ["--backlog", "8192", "--worker-connections", "20000"],
 }
+#: As at the start: who is pinned sees one core alone.
+_CORES: Final = sorted(os.sched_getaffinity(0))
 _TICK: Final = os.sysconf("SC_CLK_TCK")
 
 
@@ -124,9 +127,9 @@ class Nchan(Contender):
 
 @contextmanager
 def pinned(core: int) -> Iterator[None]:
-    """Run on this core, also what is started meanwhile."""
+    """Run on this core of those that the benchmark was given, also what is started meanwhile."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {sorted(before)[core % len(before)]})
+    os.sched_setaffinity(0, {_CORES[core % len(_CORES)]})
     try:
         yield
     finally:
@@ -152,7 +155,7 @@ def _nchan(directory: Path) -> Callable[[int], list[str]]:
     def words(port: int) -> list[str]:
         text = (SITES / "nchan.conf").read_text()
         values = {
-            "module": next(path for path in _NCHAN if path.exists()),
+            "module": _NCHAN,
             "directory": directory,
             "port": port,
         }
@@ -172,8 +175,7 @@ def _lacks_node() -> str:
 
 
 def _lacks_nchan() -> str:
-    found = shutil.which("nginx") and any(path.exists() for path in _NCHAN)
-    return "" if found else "Debian's nginx and libnginx-mod-nchan"
+    return "" if shutil.which("nginx") and _NCHAN.exists() else "Debian's nginx and libnginx-mod-nchan"
 
 
 def _ours(
@@ -193,15 +195,12 @@ def _ours(
     )
 
 
-CORE: Final = "channels_redis.core.RedisChannelLayer"
-PUBSUB: Final = "channels_redis.pubsub.RedisPubSubChannelLayer"
-
 CONTENDERS: Final[Mapping[str, Contender]] = {
     "bare": Contender(name="bare ASGI", application="tests.bench.sites.bare:application"),
     "lean": _ours("django_sse, lean"),
     "own": _ours("django_sse, lean, own topics", own=True),
-    "core": _ours("django_sse, lean, channels_redis core", layer=CORE),
-    "pubsub": _ours("django_sse, lean, channels_redis pubsub", layer=PUBSUB),
+    "core": _ours("django_sse, lean, channels_redis core", layer=LAYERS["core"]),
+    "pubsub": _ours("django_sse, lean, channels_redis pubsub", layer=LAYERS["pubsub"]),
     "plain": _ours("django_sse, plain", handler="plain"),
     "nchan": Nchan(name="nchan (C)", opened=b": hi", missing=_lacks_nchan, words=_nchan),
     "better-sse": Contender(
@@ -225,7 +224,7 @@ CONTENDERS: Final[Mapping[str, Contender]] = {
 }
 
 #: Beside those of the table: each stream on a topic of its own too, whose tails are checked in Redis.
-OWN_ON_REDIS: Final = _ours("django_sse, lean, own topics, Redis", layer=CORE, own=True)
+OWN_ON_REDIS: Final = _ours("django_sse, lean, own topics, Redis", layer=LAYERS["core"], own=True)
 
 
 def python() -> str:

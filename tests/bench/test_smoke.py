@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import socket
 import threading
 from contextlib import closing
@@ -52,6 +53,25 @@ def test_deliveries(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         assert set().union(*rounds) >= {"cpu", "joined_cpu", "p99", "kilobytes", "threads", "broadcast_p99"}
     assert "crowd_idle" in set().union(*figures["lean"], *figures["core"])
     assert "| django_sse, lean | " in capsys.readouterr().out
+
+
+def test_servers_and_clients_have_a_core_each() -> None:
+    """Who is pinned already can still start a server on the other core."""
+    cores = os.sched_getaffinity(0)
+    with contenders.pinned(deliveries.CLIENTS):
+        clients = os.sched_getaffinity(0)
+        with contenders.pinned(deliveries.SERVER):
+            server = os.sched_getaffinity(0)
+    assert len(clients) == len(server) == 1
+    assert (clients != server) or len(cores) == 1
+    assert os.sched_getaffinity(0) == cores
+
+
+def test_a_loss_in_one_round_is_seen() -> None:
+    """The median of the rounds is no answer to whether anything was lost."""
+    rounds: list[dict[str, float]] = [{"cpu": 1, "lost": 0}, {"cpu": 3, "lost": 5}, {"cpu": 2, "lost": 0}]
+
+    assert deliveries.median(rounds) == {"cpu": 2, "lost": 5}
 
 
 def test_a_run_too_short_for_the_clock() -> None:
