@@ -449,6 +449,7 @@ async def test_an_iterator_may_use_the_database(
         await visit.rest()
 
     assert [message.text for message in visit.messages[:-1]] == ["0", "0", "0"]
+    await eventually(lambda: len(SyncToAsync.context_to_thread_executor) == 0)
 
 
 # -- the request's thread and connections ------------------------------------------------------------
@@ -508,11 +509,11 @@ async def test_the_requests_thread_and_connection_are_released(
         await two.event("sse-open")
         await eventually(lambda: used.is_released)
         await eventually(lambda: threading.active_count() <= before)
-        await eventually(lambda: len(SyncToAsync.context_to_thread_executor) == 0)
+        assert len(SyncToAsync.context_to_thread_executor) == 0
         exchange.publish("news", "1")
         assert (await one.event()).text == (await two.event()).text == "1"
 
-    await eventually(lambda: len(SyncToAsync.context_to_thread_executor) == 0)
+    assert len(SyncToAsync.context_to_thread_executor) == 0
 
 
 async def test_a_request_without_a_database_holds_no_thread(
@@ -525,4 +526,4 @@ async def test_a_request_without_a_database_holds_no_thread(
         await visit.event("sse-open")
 
         await eventually(lambda: threading.active_count() <= before)
-        await eventually(lambda: len(SyncToAsync.context_to_thread_executor) == 0)
+        assert len(SyncToAsync.context_to_thread_executor) == 0

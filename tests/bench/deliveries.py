@@ -113,7 +113,7 @@ def run(options: argparse.Namespace, names: Sequence[str]) -> dict[str, list[Fig
 
 
 def median(rounds: Sequence[Figures]) -> Figures:
-    """Return the median of each figure, over the rounds that have it; of faults the most, which none hides."""
+    """Return the median of each figure, over the rounds that have it; of faults the most."""
     names = dict.fromkeys(name for figures in rounds for name in figures)
     return {
         name: (max if name in FAULTS else statistics.median)(

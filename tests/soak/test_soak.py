@@ -92,10 +92,12 @@ async def test_a_burst_reaches_every_live_client_whole(serve: Serve, kind: Kind,
 
 
 @pytest.mark.parametrize(
-    ("kind", "application"), [("uvicorn", "asgi"), *((kind, "lean") for kind in get_args(Kind))]
+    ("kind", "application", "part"),
+    # granian's own threads and allocator take some more until they have settled.
+    [("uvicorn", "asgi", 10), *((kind, "lean", 5 if kind == "granian" else 10) for kind in get_args(Kind))],
 )
 async def test_a_client_that_never_reads_costs_bounded_memory(
-    serve: Serve, kind: Kind, application: str
+    serve: Serve, kind: Kind, application: str, part: int
 ) -> None:
     """Offered 50 MB, a client that reads nothing costs little, and the others wait for nothing."""
     size, batch, batches = 62_500, 40, 20  # 50 MB in all
@@ -125,7 +127,7 @@ async def test_a_client_that_never_reads_costs_bounded_memory(
         # The first batches fill the short history, the sockets' buffers and the allocator's pools.
         growth = rss[-1] - rss[3]
         print(f"offered {offered / 1e6:.0f} MB; resident {[f'{r / 1e6:.0f}' for r in rss]} MB")
-        assert growth < offered / 5
+        assert growth < offered / part
         # Only now it reads: what it missed is gone from this short history, and that is said.
         parser, names = Parser(), set[str]()
         async with asyncio.timeout(30):
