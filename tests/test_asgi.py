@@ -141,6 +141,13 @@ def is_left(exchange: Exchange) -> bool:
     )
 
 
+def end_all(exchange: Exchange) -> None:
+    """End every stream, as its age does."""
+    for stream in list(exchange.hub.streams):
+        assert isinstance(stream, Stream)
+        stream.end("age")
+
+
 # -- the handover ------------------------------------------------------------------------------------
 
 
@@ -303,9 +310,7 @@ async def test_the_end_comes_behind_what_waits(exchange: Exchange, place: Callab
         server.gate.clear()
         exchange.publish("news", "1")
         await turns()
-        for stream in list(exchange.hub.streams):
-            assert isinstance(stream, Stream)
-            stream.end("age")
+        end_all(exchange)
         await turns()
         assert not server.is_complete
         server.gate.set()
@@ -426,9 +431,7 @@ async def test_daphne_brakes(exchange: Exchange, place: Callable[[View], None]) 
         assert server.texts == ["full"]
         protocol.producer.resumeProducing()
         await eventually(lambda: server.texts == ["full", "1", "2"])
-        for stream in list(exchange.hub.streams):
-            assert isinstance(stream, Stream)
-            stream.end("age")
+        end_all(exchange)
         await asyncio.wait([task], timeout=10)
         assert task.done()
         assert server.is_complete
