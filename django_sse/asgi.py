@@ -159,7 +159,6 @@ class SendOutlet:
         except Exception:
             # No exception leaves a stream: it would damage daphne for good.
             logger.exception("A stream failed")
-            self._stream.close()
             self.finish()
         finally:
             disconnect.remove_done_callback(self._end)

@@ -62,13 +62,10 @@ class EventStreamResponse(StreamingHttpResponse):
             super().__init__(_nothing(), status=204)
             del self.headers["Content-Type"]
             return
-        if request.method == "HEAD":
-            # Three servers would keep an endless body's generator.
-            super().__init__(_nothing(), status=status, headers={**HEADERS, **(headers or {})})
-            return
-        stream = events if isinstance(events, BaseStream) else IteratorStream(events)
-        self._outlet = IteratorOutlet(stream)
-        super().__init__(self._outlet, status=status, headers={**HEADERS, **(headers or {})})
+        if request.method != "HEAD":  # whose endless body's generator three servers would keep
+            stream = events if isinstance(events, BaseStream) else IteratorStream(events)
+            self._outlet = IteratorOutlet(stream)
+        super().__init__(self._outlet or _nothing(), status=status, headers={**HEADERS, **(headers or {})})
 
     def detach(self) -> BaseStream | None:
         """Give away the stream, whose bytes then go elsewhere; None where a middleware wraps its content."""

@@ -14,12 +14,7 @@ from django_sse.conf import get_settings
 from django_sse.exceptions import CursorError, TopicError
 from django_sse.history import get_history
 from django_sse.positions import Cursor
-from django_sse.responses import (
-    WSGI_REFUSAL,
-    EventStreamResponse,
-    is_asgi,
-    last_event_id,
-)
+from django_sse.responses import WSGI_REFUSAL, EventStreamResponse, is_asgi, last_event_id
 from django_sse.streams import Stream
 from django_sse.threads import release_request
 from django_sse.topics import check_topic

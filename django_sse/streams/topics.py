@@ -46,7 +46,6 @@ class Stream(BaseStream):
         "_full",
         "_last",
         "_malformed",
-        "_max_pending",
         "_pending",
         "_places",
         "_refused",
@@ -78,7 +77,6 @@ class Stream(BaseStream):
         #: What no spill drops is bytes.
         self._queue: list[bytes | State | Reset | Entry] = []
         self._pending = 0
-        self._max_pending = settings.MAX_PENDING
         self._catching_up = False
         #: Some topic is not live.
         self._behind = False
@@ -155,7 +153,7 @@ class Stream(BaseStream):
         elif entry.follows(place.queued):
             if not self._put(place, entry):
                 self._spill()
-                self._fall_behind(place)
+                self._fall_behind(place)  # it and whatever was dropped
         elif entry.position != place.queued:
             self._fall_behind(place)
 
@@ -226,7 +224,7 @@ class Stream(BaseStream):
 
     def lagging(self) -> tuple[str, Position] | None:
         """Return the topic that waits longest and where it is, None where there is no need or no room."""
-        if self.over() or self._full or self._pending > self._max_pending // 2:
+        if self.over() or self._full or self._pending > self.settings.MAX_PENDING // 2:
             return None
         for topic, place in self._places.items():
             if not (place.live or place.waits):
@@ -275,17 +273,16 @@ class Stream(BaseStream):
     def _put(self, place: Place, entry: Entry) -> bool:
         # With many topics it is the cursor that is large.
         pending = self._pending + len(entry.frame) + self._beside_size
-        if pending > self._max_pending and self._queue:
+        if pending > self.settings.MAX_PENDING and self._queue:
             return False
         self._queue.append(entry)
         self._pending = pending
         place.queued = entry.position
-        if not self._scheduled:
-            self.schedule()
+        self.schedule()
         return True
 
     def _spill(self) -> None:
-        """Drop the queue: every topic that it held goes back to what has left."""
+        """Drop the queue: every topic that it held goes back to what has left, and so is behind."""
         self.hub.counters.spills += 1
         dropped, self._queue, self._pending, self._full = self._queue, [], 0, False
         for item in dropped:
@@ -296,14 +293,12 @@ class Stream(BaseStream):
                     # Owed only where the client's cursor lacks the topic; a reset that is dropped as well
                     # is found again.
                     place.owes_state, place.live = not place.segment, False
-                    self._behind = True
             elif isinstance(item, Reset):
                 item.place.owes_state = not item.place.segment and self._first_state is not None
         for place in self._places.values():
             if place.queued != place.sent:
                 place.queued = place.sent
                 place.live = place.waits = False
-                self._behind = True
 
     def _beside(self, own: Place | None) -> bytes:
         """Return the cursor's parts of all topics but one."""

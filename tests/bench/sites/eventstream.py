@@ -6,10 +6,10 @@ import django
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.core.management import call_command
-from django.http import HttpRequest, HttpResponse
 from django.urls import include, path
 
-from tests.bench.sites.order import TOPIC, Order, text_of
+from tests.bench.sites.order import TOPIC, text_of
+from tests.bench.sites.views import urls
 
 settings.configure(
     SECRET_KEY="of the benchmark",
@@ -41,17 +41,6 @@ from django_eventstream import send_event  # noqa: E402
 call_command("migrate", verbosity=0)
 
 
-async def order(request: HttpRequest) -> HttpResponse:
-    """Carry out an order."""
-    Order.parse(request.META["QUERY_STRING"]).accept(_publish)
-    return HttpResponse("ok")
-
-
-async def page(request: HttpRequest) -> HttpResponse:
-    """Answer an ordinary request."""
-    return HttpResponse("ok")
-
-
 async def _publish(numbers: range) -> None:
     for number in numbers:
         await sync_to_async(send_event)(TOPIC, "message", text_of(number), json_encode=False)
@@ -59,7 +48,6 @@ async def _publish(numbers: range) -> None:
 
 urlpatterns = [
     path("events/", include("django_eventstream.urls"), {"channels": [TOPIC]}),
-    path("order", order),
-    path("page", page),
+    *urls(_publish),
 ]
 application = get_asgi_application()
