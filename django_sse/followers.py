@@ -2,7 +2,7 @@
 
 A follower trusts an announced entry only if it is the very next one after what it has; anything else
 makes it read the history. It is told of entries by its hub, and offers them, in order, to the streams
-that follow its topic.
+that follow its topic: those of one turn of the loop together.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 from django_sse.counters import Counters
 from django_sse.exceptions import HistoryError
 from django_sse.history.base import BaseHistory, Gone
-from django_sse.positions import Entry, Position
+from django_sse.positions import Batch, Entry, Position
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +24,8 @@ GRACE: Final = 0.05
 READ_LIMIT: Final = 500
 _RECENT: Final = 64
 _MAX_EARLY: Final = 64
+#: Bytes of entries that are kept for the end of the turn.
+_MAX_BATCH: Final = 65536
 #: The longest wait, in seconds, between two tries of what fails.
 MAX_BACKOFF: Final = 5.0
 
@@ -31,8 +33,8 @@ MAX_BACKOFF: Final = 5.0
 class Following(Protocol):
     """What follows a topic: a stream."""
 
-    def offer(self, topic: str, entry: Entry) -> None:
-        """Take the next entry; never blocks."""
+    def offer(self, topic: str, batch: Batch) -> None:
+        """Take the next entries; never blocks."""
 
     def suspect(self, topic: str) -> None:
         """Compare with the history again: what was offered may have been rolled back."""
@@ -64,7 +66,8 @@ class Follower:
     """One topic in one process.
 
     `position` is None until `start` has set it; `ready` is set then. All methods are called in the
-    hub's event loop; `spawn` is the hub's way to run a task that it owns, `counters` what it counts in.
+    hub's event loop; `spawn` is the hub's way to run a task that it owns, `gather` to be
+    flushed in the next turn at the latest, `counters` what it counts in.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Follower:
         *,
         history: BaseHistory,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
+        gather: Callable[["Follower"], object],
         counters: Counters,
     ) -> None:
         self.topic = topic
@@ -82,7 +86,11 @@ class Follower:
         self.streams: dict[Following, None] = {}
         self._history = history
         self._spawn = spawn
+        self._gather = gather
         self._counters = counters
+        #: Heard in this turn, and not offered yet.
+        self._batch: list[Entry] = []
+        self._batch_size = 0
         self._early: dict[int, Entry] = {}
         #: Tags that were announced without their entries.
         self._named: dict[int, None] = {}
@@ -191,6 +199,7 @@ class Follower:
             return False
         if isinstance(page, Gone):
             self.position = page.tail
+            self._batch, self._batch_size = [], 0  # what was rolled back is offered to nobody
             self._early.clear()
             self._named.clear()
             self._recent = {page.tail.tag: None}
@@ -213,11 +222,23 @@ class Follower:
         self._recent[entry.tag] = None
         if len(self._recent) > _RECENT:
             del self._recent[next(iter(self._recent))]
+        if self._batch_size + len(entry.frame) > _MAX_BATCH:
+            self.flush()
+        self._batch.append(entry)
+        self._batch_size += len(entry.frame)
+        if len(self._batch) == 1:
+            self._gather(self)
+
+    def flush(self) -> None:
+        """Offer what was heard since the last time to all streams."""
+        if not self._batch:
+            return
+        batch, self._batch, self._batch_size = Batch(self._batch), [], 0
         for stream in list(self.streams):
             try:
-                stream.offer(self.topic, entry)
+                stream.offer(self.topic, batch)
             except Exception:
-                # One stream's fault must not keep the others, nor the publisher, from this entry.
+                # One stream's fault must not keep the others, nor the publisher, from these entries.
                 logger.exception("A stream failed to take an entry")
 
     def _advance_early(self) -> None:

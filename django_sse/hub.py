@@ -38,11 +38,15 @@ _SMALL_SLICE: Final = 25
 _FLUSH_PAUSE: Final = 0.001
 
 
-class Served(Protocol):
-    """What a hub serves: any stream."""
+class Flushed(Protocol):
+    """What gathers during a turn of the loop: a stream its bytes, a follower its entries."""
 
     def flush(self) -> None:
-        """Write what is queued."""
+        """Pass on what was gathered."""
+
+
+class Served(Flushed, Protocol):
+    """What a hub serves: any stream."""
 
     def beat(self, now: float) -> None:
         """Write a heartbeat where it was silent; end where its time is over."""
@@ -77,7 +81,9 @@ class Hub:
         self._checked: float | None = None
         self._tasks: dict[asyncio.Task[Any], None] = {}
         self._reads = asyncio.Semaphore(_READS)
-        self._unflushed: deque[Served] = deque()
+        self._unflushed: deque[Flushed] = deque()
+        self._flush_due = False
+        self._gathering: Follower | None = None
         self._running = False
         self._renewing: asyncio.Task[Any] | None = None
 
@@ -169,7 +175,13 @@ class Hub:
         for topic in topics:
             follower = self.followers.get(topic)
             if follower is None:
-                follower = Follower(topic, history=self.history, spawn=self.spawn, counters=self.counters)
+                follower = Follower(
+                    topic,
+                    history=self.history,
+                    spawn=self.spawn,
+                    gather=self.gather,
+                    counters=self.counters,
+                )
                 self.followers[topic] = follower
                 self.spawn(self._begin(follower))
             follower.streams[stream] = None
@@ -179,25 +191,42 @@ class Hub:
             await follower.ready.wait()
         return found
 
-    def schedule(self, stream: Served) -> None:
-        """Flush a stream once in the next turn of the loop."""
-        if not self._unflushed:
+    def gather(self, follower: Follower) -> None:
+        """Let a follower gather entries until the next turn, or another one does: topics keep their order."""
+        if self._gathering is not follower:
+            self.settle()
+            self._gathering = follower
+        self.schedule(follower)
+
+    def settle(self) -> None:
+        """Let streams be offered what was heard in this turn, before something else is done with them."""
+        if self._gathering is not None:
+            follower, self._gathering = self._gathering, None
+            follower.flush()
+
+    def schedule(self, gatherer: Flushed) -> None:
+        """Flush a stream or a follower once, in the next turn of the loop or what is left of this one's."""
+        if not self._flush_due:
+            self._flush_due = True
             self.loop.call_soon(self._flush)
-        self._unflushed.append(stream)
+        self._unflushed.append(gatherer)
 
     def _flush(self) -> None:
         is_shared = threads.are_in_use()
-        for _ in range(min(len(self._unflushed), _SMALL_SLICE if is_shared else _FLUSH_SLICE)):
-            stream = self._unflushed.popleft()
+        for _ in range(_SMALL_SLICE if is_shared else _FLUSH_SLICE):
+            if not self._unflushed:
+                break
+            gatherer = self._unflushed.popleft()  # a follower's streams come behind it
             try:
-                stream.flush()
+                gatherer.flush()
             except Exception:
                 # One stream's fault must not keep the others waiting.
                 logger.exception("A stream failed to flush")
         # A fan-out to thousands yields here, so that other requests are served.
-        if self._unflushed and is_shared:
+        self._flush_due = bool(self._unflushed)
+        if self._flush_due and is_shared:
             self.loop.call_later(_FLUSH_PAUSE, self._flush)
-        elif self._unflushed:
+        elif self._flush_due:
             self.loop.call_soon(self._flush)
 
     async def catch_up(self, stream: Reader) -> None:

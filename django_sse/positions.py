@@ -13,7 +13,7 @@ accept in a header.
 
 import re
 from base64 import urlsafe_b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
@@ -70,28 +70,37 @@ class Entry:
         object.__setattr__(self, "segment", segment)
         object.__setattr__(self, "frame", frame((segment,), self.event.block))
 
-    def frame_beside(self, others: bytes) -> bytes:
-        """Return the whole block for a stream of several topics; ``others`` are their parts of the cursor."""
-        entry, head, rest = _halved.latest
-        if entry is not self:
-            end_of_id = _BEFORE_SEGMENT + len(self.segment)
-            head, rest = self.frame[:end_of_id], self.frame[end_of_id:]
-            _halved.latest = self, head, rest
-        return b"%s%s%s" % (head, others, rest)
-
     def follows(self, position: Position) -> bool:
         """Tell whether this entry is the very next one after a position."""
         return self.offset == position.offset + 1 and self.previous == position.tag
 
 
-class _Halved:
-    """The frame that was cut last: a fan-out asks for the same one once for each stream."""
+class Batch:
+    """Entries of one topic, each the very next one, that leave together; made once for all its streams."""
 
-    #: Replaced as a whole, so threads need no lock.
-    latest: tuple[Entry | None, bytes, bytes] = None, b"", b""
+    __slots__ = ("_pieces", "count", "entries", "frames", "position", "segment", "topic")
 
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        last = entries[-1]
+        self.entries = entries
+        self.count = len(entries)
+        self.topic = last.topic
+        #: Where a stream is that has them, and its part of a cursor.
+        self.position = last.position
+        self.segment = last.segment
+        #: The whole blocks for a stream of this topic alone.
+        self.frames = last.frame if self.count == 1 else b"".join([entry.frame for entry in entries])
+        self._pieces: list[bytes] | None = None
 
-_halved = _Halved()
+    def frames_beside(self, others: bytes) -> bytes:
+        """Return the whole blocks beside other topics, whose parts of the cursor are given."""
+        if self._pieces is None:
+            ends = [_BEFORE_SEGMENT + len(entry.segment) for entry in self.entries]
+            heads = [entry.frame[:end] for entry, end in zip(self.entries, ends, strict=True)]
+            rests = [entry.frame[end:] for entry, end in zip(self.entries, ends, strict=True)]
+            between = [rest + head for rest, head in zip(rests, heads[1:], strict=False)]
+            self._pieces = [heads[0], *between, rests[-1]]
+        return others.join(self._pieces)
 
 
 @lru_cache(maxsize=4096)

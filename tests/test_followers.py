@@ -12,7 +12,7 @@ from django_sse import followers
 from django_sse.counters import Counters
 from django_sse.exceptions import HistoryError
 from django_sse.followers import Follower
-from django_sse.positions import Entry, Position
+from django_sse.positions import Batch, Entry, Position
 from django_sse.wire import Event
 from tests.exchange import ShakyHistory
 from tests.waiting import eventually, turns
@@ -31,10 +31,10 @@ class Watcher:
         """What it was offered."""
         return [entry.event.text for entry in self.entries]
 
-    def offer(self, topic: str, entry: Entry) -> None:
-        """Note an entry."""
-        assert topic == entry.topic == "news"
-        self.entries.append(entry)
+    def offer(self, topic: str, batch: Batch) -> None:
+        """Note entries."""
+        assert topic == batch.topic == "news"
+        self.entries += batch.entries
 
     def suspect(self, topic: str) -> None:
         """Note that what was offered may have been rolled back."""
@@ -89,7 +89,9 @@ async def tasks() -> AsyncIterator[Tasks]:
 @pytest.fixture
 def new(history: ShakyHistory, watcher: Watcher, tasks: Tasks) -> Follower:
     """Return a follower that was not started yet."""
-    follower = Follower("news", history=history, spawn=tasks.spawn, counters=Counters())
+    follower = Follower(
+        "news", history=history, spawn=tasks.spawn, gather=Follower.flush, counters=Counters()
+    )
     follower.streams[watcher] = None
     return follower
 
@@ -243,8 +245,8 @@ async def test_offers_to_all_in_order_of_arrival(
     """Every stream of the topic is offered each entry, also where one leaves in the middle."""
 
     class Leaver(Watcher):
-        def offer(self, topic: str, entry: Entry) -> None:
-            super().offer(topic, entry)
+        def offer(self, topic: str, batch: Batch) -> None:
+            super().offer(topic, batch)
             del follower.streams[self]
 
     leaver, other = Leaver(), Watcher()
@@ -262,7 +264,7 @@ async def test_one_streams_fault_keeps_nobody_from_an_entry(
     """What a stream raises is logged; the other streams, the follower and the publisher go on."""
 
     class Faulty(Watcher):
-        def offer(self, topic: str, entry: Entry) -> None:
+        def offer(self, topic: str, batch: Batch) -> None:
             raise RuntimeError
 
     last = Watcher()
@@ -557,3 +559,24 @@ def test_a_position_of_its_own() -> None:
     assert Position(offset=1, tag=1) != Position(offset=1, tag=2)
     assert not forged(2, previous=5).follows(Position(offset=1, tag=6))
     assert forged(2, previous=5).follows(Position(offset=1, tag=5))
+
+
+async def test_what_was_rolled_back_is_offered_to_nobody(
+    history: ShakyHistory, watcher: Watcher, tasks: Tasks
+) -> None:
+    """Entries that still wait for the end of their turn go with the history that lost them."""
+    gathering: list[Follower] = []
+    follower = Follower(
+        "news", history=history, spawn=tasks.spawn, gather=gathering.append, counters=Counters()
+    )
+    follower.streams[watcher] = None
+    await follower.start()
+    (entry,) = history.add("news", "1")
+    follower.hear(entry)
+    history.forget("news")
+    follower.heal()
+
+    await eventually(lambda: watcher.suspected == 1)
+    for one in gathering:
+        one.flush()
+    assert watcher.texts == []

@@ -21,7 +21,7 @@ from django_sse.exceptions import HistoryError
 from django_sse.groups import Groups
 from django_sse.hub import Hub
 from django_sse.layers import encode_message
-from django_sse.positions import Entry
+from django_sse.positions import Batch
 from django_sse.topics import group_name
 from tests.exchange import Exchange, open_exchange
 from tests.waiting import eventually, turns
@@ -37,9 +37,9 @@ class Watcher:
         self.beats: list[float] = []
         self.fault: Exception | None = None
 
-    def offer(self, topic: str, entry: Entry) -> None:
-        """Note an entry."""
-        self.texts.append(entry.event.text)
+    def offer(self, topic: str, batch: Batch) -> None:
+        """Note entries."""
+        self.texts += [entry.event.text for entry in batch.entries]
 
     def suspect(self, topic: str) -> None:
         """Note that the history has something else."""
@@ -155,12 +155,50 @@ async def test_without_a_layer_the_local_bell_is_enough(
 
 
 async def test_an_entry_of_this_process_arrives_at_once(exchange: Exchange) -> None:
-    """What is published in the loop of the hub is offered before the publisher goes on."""
+    """What is published in the loop of the hub is known before the publisher goes on."""
     watcher = await follow(exchange, "news")
 
-    exchange.publish("news", "1", "2")
+    *_, last = exchange.publish("news", "1", "2")
+    assert exchange.hub.followers["news"].position == last.position
+    exchange.hub.settle()
     assert watcher.texts == ["1", "2"]
     assert exchange.history.reads == []
+
+
+async def test_entries_of_one_turn_are_offered_together(exchange: Exchange) -> None:
+    """They are one batch, in the next turn; another topic's entries between them keep their place."""
+    topics: list[tuple[str, int]] = []
+
+    class Noting(Watcher):
+        def offer(self, topic: str, batch: Batch) -> None:
+            super().offer(topic, batch)
+            topics.append((topic, batch.count))
+
+    watcher = Noting()
+    await exchange.hub.follow(watcher, ["news", "prices"])
+
+    exchange.publish("news", "1", "2")
+    assert watcher.texts == []
+    await turns(1)
+    assert watcher.texts == ["1", "2"]
+    exchange.publish("news", "3", "4", "5")
+    exchange.publish("prices", "6", "7")
+    exchange.publish("news", "8")
+    await turns(1)
+
+    assert topics == [("news", 2), ("news", 3), ("prices", 2), ("news", 1)]
+    assert watcher.texts == ["1", "2", "3", "4", "5", "6", "7", "8"]
+
+
+async def test_a_large_batch_is_offered_before_the_turn_ends(exchange: Exchange) -> None:
+    """What waits for the end of the turn is bounded."""
+    watcher = await follow(exchange, "news")
+
+    for _ in range(3):
+        exchange.publish("news", "x" * 30_000)
+    assert len(watcher.texts) == 2
+    await turns(1)
+    assert len(watcher.texts) == 3
 
 
 async def test_an_entry_of_another_process_arrives_by_the_layer(exchange: Exchange) -> None:
@@ -185,6 +223,7 @@ async def test_two_processes_hear_each_other(exchange: Exchange, monkeypatch: py
     decode = layers.decode_message
     monkeypatch.setattr(layers, "decode_message", lambda message: decode({**message, "origin": "elsewhere"}))
     entries = exchange.publish("news", "1", "2", "3")
+    await turns(1)
     assert here.texts == ["1", "2", "3"]
 
     await eventually(lambda: there.texts == ["1", "2", "3"])
@@ -455,6 +494,7 @@ async def test_a_group_that_could_not_be_joined_is_joined_by_the_check(
     assert members(exchange, "news") == []
     assert "A group could not be joined or left" in caplog.text
     exchange.publish("news", "1")
+    await turns(1)
     assert watcher.texts == ["1"]
 
     shaky.refuses = False
@@ -531,6 +571,7 @@ async def test_a_stream_starts_before_the_layer_answers(
     exchange.hub.add(watcher)
     await exchange.hub.follow(watcher, ["news"])
     exchange.publish("news", "1")
+    await turns(1)
     assert watcher.texts == ["1"]
     assert groups_of(exchange.hub).channel is None
 
@@ -562,6 +603,7 @@ async def test_one_follower_and_one_group_for_many_streams(exchange: Exchange) -
     assert members(exchange, "news") == [groups_of(exchange.hub).channel]
 
     exchange.publish("news", "1")
+    await turns(1)
     assert [watcher.texts for watcher in watchers] == [["1"]] * 5
 
 
@@ -596,6 +638,7 @@ async def test_unfollow_is_idempotent(exchange: Exchange) -> None:
     assert exchange.hub._idle == {}
 
     exchange.publish("news", "1")
+    await turns(1)
     assert (one.texts, two.texts) == ([], ["1"])
 
 

@@ -13,6 +13,7 @@ from django_sse.positions import (
     MAX_CURSOR_TOPICS,
     MAX_OFFSET,
     MAX_TAG,
+    Batch,
     Cursor,
     Entry,
     Position,
@@ -204,20 +205,29 @@ def test_an_entry_carries_its_own_cursor(given: Entry) -> None:
     assert given.frame == encode(given.event, id=cursor)
 
 
-@given(ENTRIES, st.dictionaries(TOPICS, POSITIONS, max_size=4))
-def test_an_entry_stands_beside_other_topics(given: Entry, others: dict[str, Position]) -> None:
-    """In a stream of several topics its id is the whole cursor, its own topic first."""
-    others.pop(given.topic, None)
+@given(ENTRIES, st.dictionaries(TOPICS, POSITIONS, max_size=4), st.integers(min_value=1, max_value=4))
+def test_entries_stand_beside_other_topics(first: Entry, others: dict[str, Position], count: int) -> None:
+    """In a stream of several topics each one's id is the whole cursor, its own topic first."""
+    others.pop(first.topic, None)
     segments = [encode_segment(topic, position) for topic, position in others.items()]
+    start = min(first.offset, MAX_OFFSET - count)
+    entries = [replace(first, offset=start + number) for number in range(count)]
 
-    block = given.frame_beside(b"".join(segments))
+    batch = Batch(entries)
 
-    cursor = Cursor.of({given.topic: given.position, **others})
-    assert (
-        block
-        == encode(given.event, id=cursor.encode())
-        == frame([given.segment, *segments], given.event.block)
-    )
-    [message] = Parser().feed(block)
-    assert message == Message(name=given.event.name, text=given.event.text, id=cursor.encode())
-    assert Cursor.parse(message.id) == cursor
+    assert (batch.topic, batch.count) == (first.topic, count)
+    assert (batch.position, batch.segment) == (entries[-1].position, entries[-1].segment)
+    assert batch.frames == b"".join(entry.frame for entry in entries)
+    cursors = [Cursor.of({entry.topic: entry.position, **others}) for entry in entries]
+    for _ in range(2):  # once made, and once ready-made
+        blocks = batch.frames_beside(b"".join(segments))
+        assert (
+            blocks
+            == b"".join(encode(first.event, id=cursor.encode()) for cursor in cursors)
+            == b"".join(frame([entry.segment, *segments], first.event.block) for entry in entries)
+        )
+    messages = Parser().feed(blocks)
+    assert messages == [
+        Message(name=first.event.name, text=first.event.text, id=cursor.encode()) for cursor in cursors
+    ]
+    assert [Cursor.parse(message.id) for message in messages] == cursors

@@ -155,6 +155,8 @@ class BaseStream(ABC):
         """End politely: say why with ``sse-close`` behind what is queued, then finish."""
         if self.ended or self._closed:
             return
+        if self._hub is not None:
+            self._hub.settle()
         self._leave()
         self.put_bytes(encode(reserved_event("sse-close", reason=reason, reconnect=reconnect), id=id))
         self.ended = True

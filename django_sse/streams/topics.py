@@ -8,14 +8,14 @@ queue, and catches up at the client's pace: the history is the buffer.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextvars import Context
 from typing import Any
 
 from django_sse.conf import Settings
 from django_sse.followers import Follower
 from django_sse.history import Gone, Page
-from django_sse.positions import MAX_SEGMENT, Cursor, Entry, Position, encode_segment, frame
+from django_sse.positions import MAX_SEGMENT, Batch, Cursor, Entry, Position, encode_segment, frame
 from django_sse.streams.base import BaseStream, reserved_event
 from django_sse.streams.places import Place, Reset, State
 from django_sse.wire import Event, check_not_reserved, encode
@@ -75,7 +75,7 @@ class Stream(BaseStream):
         self._places: dict[str, Place] = {}
         self._starting: asyncio.Task[Any] | None = None
         #: What no spill drops is bytes.
-        self._queue: list[bytes | State | Reset | Entry] = []
+        self._queue: list[bytes | State | Reset | Batch] = []
         self._pending = 0
         self._catching_up = False
         #: Some topic is not live.
@@ -116,6 +116,7 @@ class Stream(BaseStream):
 
     def attach(self, followers: Iterable[Follower]) -> None:
         """Take the positions to begin from: no await stands between reading and using them."""
+        self.hub.settle()
         fresh = []
         for follower in followers:
             start = None if self._cursor is None else self._cursor.get(follower.topic)
@@ -142,19 +143,23 @@ class Stream(BaseStream):
 
     # -- offered by followers -------------------------------------------------------------------
 
-    def offer(self, topic: str, entry: Entry) -> None:
-        """Take the next entry of a topic: queue it where it follows, else ask the history."""
+    def offer(self, topic: str, batch: Batch) -> None:
+        """Take the next entries of a topic: queue them where they follow, else ask the history."""
         place = self._places.get(topic)
         if place is None or self.ended:
             return
         if not place.live:
             place.waits = False
             self.look()
-        elif entry.follows(place.queued):
-            if not self._put(place, entry):
+        elif batch.entries[0].follows(place.queued):
+            # With many topics it is the cursor that is large.
+            size = len(batch.frames) + self._beside_size * batch.count
+            if self._pending + size > self.settings.MAX_PENDING and (self._queue or batch.count > 1):
                 self._spill()
-                self._fall_behind(place)  # it and whatever was dropped
-        elif entry.position != place.queued:
+                self._fall_behind(place)  # they and whatever was dropped
+            else:
+                self._put(place, batch, size)
+        elif batch.position != place.queued:
             self._fall_behind(place)
 
     def suspect(self, topic: str) -> None:
@@ -237,16 +242,16 @@ class Stream(BaseStream):
 
     def take(self, topic: str, asked: Position, page: Page | Gone) -> None:
         """Queue what was read; go live where the follower is at the very same entry."""
+        self.hub.settle()
         place = self._places[topic]
         if self.over() or place.queued != asked:
             return  # the queue was spilled, or the topic reset, while the history was read
         if isinstance(page, Gone):
             self._reset(place, page.tail)
             return
-        for entry in page.entries:
-            if not self._put(place, entry):
-                self._full = True  # the rest is read again when there is room
-                return
+        if page.entries and not self._put_fitting(place, page.entries):
+            self._full = True  # the rest is read again when there is room
+            return
         if page.more:
             return
         # No await between comparing and going live. LIVE means equal, nothing else: a stream that is
@@ -270,16 +275,23 @@ class Stream(BaseStream):
 
     # -- the queue ------------------------------------------------------------------------------
 
-    def _put(self, place: Place, entry: Entry) -> bool:
-        # With many topics it is the cursor that is large.
-        pending = self._pending + len(entry.frame) + self._beside_size
-        if pending > self.settings.MAX_PENDING and self._queue:
-            return False
-        self._queue.append(entry)
-        self._pending = pending
-        place.queued = entry.position
+    def _put(self, place: Place, batch: Batch, size: int) -> None:
+        self._queue.append(batch)
+        self._pending += size
+        place.queued = batch.position
         self.schedule()
-        return True
+
+    def _put_fitting(self, place: Place, entries: Sequence[Entry]) -> bool:
+        """Queue as many as there is room for, one at least where nothing is queued; tell whether all were."""
+        size = count = 0
+        for entry in entries:
+            larger = size + len(entry.frame) + self._beside_size
+            if self._pending + larger > self.settings.MAX_PENDING and (count or self._queue):
+                break
+            size, count = larger, count + 1
+        if count:
+            self._put(place, Batch(entries[:count]), size)
+        return count == len(entries)
 
     def _spill(self) -> None:
         """Drop the queue: every topic that it held goes back to what has left, and so is behind."""
@@ -316,11 +328,11 @@ class Stream(BaseStream):
         queue.clear()
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def _compose(self, item: bytes | State | Reset | Entry) -> bytes:
-        if isinstance(item, Entry):
+    def _compose(self, item: bytes | State | Reset | Batch) -> bytes:
+        if isinstance(item, Batch):
             place = self._places[item.topic]
             place.sent, place.segment = item.position, item.segment
-            return item.frame_beside(self._beside(place)) if self._beside_size else item.frame
+            return item.frames_beside(self._beside(place)) if self._beside_size else item.frames
         if isinstance(item, Reset):
             self.hub.counters.resets["history"] += 1
             place = item.place

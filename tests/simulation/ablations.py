@@ -6,7 +6,7 @@ from typing import Any
 from django_sse.followers import Follower
 from django_sse.history import Gone, Page
 from django_sse.hub import Hub
-from django_sse.positions import Entry, Position, encode_segment
+from django_sse.positions import Batch, Entry, Position, encode_segment
 from django_sse.streams import Stream
 from django_sse.streams.places import Place
 from django_sse.wire import Event
@@ -64,12 +64,12 @@ class TrustingFollower(Follower):
 class TrustingStream(Stream):
     """Takes what its follower offers for what comes next."""
 
-    def offer(self, topic: str, entry: Entry) -> None:
+    def offer(self, topic: str, batch: Batch) -> None:
         """Queue without looking."""
-        place = self._places.get(topic)
-        if place is not None and place.live and entry.offset > place.queued.offset:
-            place.queued = Position(offset=entry.offset - 1, tag=entry.previous)
-        super().offer(topic, entry)
+        place, first = self._places.get(topic), batch.entries[0]
+        if place is not None and place.live and first.offset > place.queued.offset:
+            place.queued = Position(offset=first.offset - 1, tag=first.previous)
+        super().offer(topic, batch)
 
 
 class DeafFollower(Follower):
@@ -102,13 +102,13 @@ class DroppingStream(Stream):
     def _spill(self) -> None:
         """Keep the queue."""
 
-    def offer(self, topic: str, entry: Entry) -> None:
-        """Take the next entry, or pretend to."""
+    def offer(self, topic: str, batch: Batch) -> None:
+        """Take the next entries, or pretend to."""
         place = self._places.get(topic)
         live = place is not None and place.live
-        super().offer(topic, entry)
-        if place is not None and live and entry.follows(place.queued):
-            place.live, place.queued = True, entry.position
+        super().offer(topic, batch)
+        if place is not None and live and batch.entries[0].follows(place.queued):
+            place.live, place.queued = True, batch.position
 
 
 class OneTopicSpillStream(Stream):
@@ -116,10 +116,10 @@ class OneTopicSpillStream(Stream):
 
     _offered = ""
 
-    def offer(self, topic: str, entry: Entry) -> None:
+    def offer(self, topic: str, batch: Batch) -> None:
         """Note which topic is offered."""
         self._offered = topic
-        super().offer(topic, entry)
+        super().offer(topic, batch)
 
     def _spill(self) -> None:
         others = {

@@ -12,7 +12,7 @@ from pytest_django import Settings
 from django_sse import followers, hub
 from django_sse.conf import get_settings
 from django_sse.exceptions import HistoryError
-from django_sse.positions import Cursor, Position
+from django_sse.positions import Batch, Cursor, Position
 from django_sse.streams import Stream
 from django_sse.wire import Event
 from tests.exchange import Exchange, open_exchange
@@ -114,8 +114,8 @@ async def test_an_entry_that_is_offered_again_is_ignored(exchange: Exchange) -> 
     (one,) = exchange.publish("a", "a:1")
     stream = client.stream
     assert isinstance(stream, Stream)
-    stream.offer("a", one)
-    stream.offer("unknown", one)
+    stream.offer("a", Batch([one]))
+    stream.offer("unknown", Batch([one]))
     stream.suspect("unknown")
     await eventually(lambda: client.texts == ["a:1"])
     assert places(client) == {"a": True}
@@ -123,7 +123,7 @@ async def test_an_entry_that_is_offered_again_is_ignored(exchange: Exchange) -> 
 
     (two,) = exchange.publish("a", "a:2")
     await eventually(lambda: client.texts == ["a:1", "a:2"])
-    stream.offer("a", one)
+    stream.offer("a", Batch([one]))
     assert places(client) == {"a": False}, "LIVE means equal: an older entry may mean a rollback"
     await eventually(lambda: places(client) == {"a": True})
     assert exchange.history.reads == [("a", two.position)]
