@@ -8,12 +8,13 @@ from django.core.signals import request_started
 from django.utils.module_loading import autodiscover_modules
 from django.utils.translation import gettext_lazy as _
 
+from django_sse.checks import register_all
 from django_sse.markup import STARTED
 from django_sse.publishing import note_request
 
 
 class DjangoSSEConfig(AppConfig):
-    """Finds every app's ``sse.py``, and stamps requests."""
+    """Finds every app's ``sse.py``, checks the project, and stamps requests."""
 
     name = "django_sse"
     verbose_name = _("Server-Sent Events")
@@ -21,6 +22,7 @@ class DjangoSSEConfig(AppConfig):
     def ready(self) -> None:
         """Connect what must be there from the beginning."""
         request_started.connect(_stamp, dispatch_uid="django_sse.stamp")
+        register_all()
         autodiscover_modules("sse")
 
 

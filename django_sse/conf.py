@@ -68,6 +68,11 @@ def get_settings() -> Settings:
     return Settings(**{key: _value(key, value) for key, value in given.items()})
 
 
+def has_asgi_application() -> bool:
+    """Tell whether the project names what an ASGI server serves."""
+    return bool(getattr(django_settings, "ASGI_APPLICATION", None))
+
+
 def _value(key: str, value: object) -> Any:
     if key not in _KEYS:
         near = get_close_matches(str(key).upper(), _KEYS, n=1)
