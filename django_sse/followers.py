@@ -2,7 +2,7 @@
 
 A follower trusts an announced entry only if it is the very next one after what it has; anything else
 makes it read the history. It is told of entries by its hub, and offers them, in order, to the streams
-that follow its topic: those of one turn of the loop together.
+that follow its topic: together, what came before it was flushed.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ GRACE: Final = 0.05
 READ_LIMIT: Final = 500
 _RECENT: Final = 64
 _MAX_EARLY: Final = 64
-#: Bytes of entries that are kept for the end of the turn.
+#: Bytes of entries that wait to be offered.
 _MAX_BATCH: Final = 65536
 #: The longest wait, in seconds, between two tries of what fails.
 MAX_BACKOFF: Final = 5.0
@@ -66,8 +66,8 @@ class Follower:
     """One topic in one process.
 
     `position` is None until `start` has set it; `ready` is set then. All methods are called in the
-    hub's event loop; `spawn` is the hub's way to run a task that it owns, `gather` to be
-    flushed in the next turn at the latest, `counters` what it counts in.
+    hub's event loop; `spawn` is the hub's way to run a task that it owns, `gather` to be flushed soon,
+    `counters` what it counts in.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Follower:
         self._spawn = spawn
         self._gather = gather
         self._counters = counters
-        #: Heard in this turn, and not offered yet.
+        #: Heard, and not offered yet.
         self._batch: list[Entry] = []
         self._batch_size = 0
         self._early: dict[int, Entry] = {}

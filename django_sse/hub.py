@@ -192,20 +192,20 @@ class Hub:
         return found
 
     def gather(self, follower: Follower) -> None:
-        """Let a follower gather entries until the next turn, or another one does: topics keep their order."""
+        """Let a follower gather entries until its flush, or until another one gathers: topics keep order."""
         if self._gathering is not follower:
             self.settle()
             self._gathering = follower
         self.schedule(follower)
 
     def settle(self) -> None:
-        """Let streams be offered what was heard in this turn, before something else is done with them."""
+        """Let streams be offered what was heard, before something else is done with them."""
         if self._gathering is not None:
             follower, self._gathering = self._gathering, None
             follower.flush()
 
     def schedule(self, gatherer: Flushed) -> None:
-        """Flush a stream or a follower once, in the next turn of the loop or what is left of this one's."""
+        """Flush a stream or a follower once, behind those that wait: in the next turn where none do."""
         if not self._flush_due:
             self._flush_due = True
             self.loop.call_soon(self._flush)
