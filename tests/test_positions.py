@@ -21,12 +21,15 @@ from django_sse.positions import (
     frame,
     topic_hash,
 )
+from django_sse.topics import RESERVED_PREFIX
 from django_sse.wire import Event, Message, Parser, encode
 
 OFFSETS = st.integers(0, MAX_OFFSET)
 TAGS = st.integers(0, MAX_TAG)
 POSITIONS = st.builds(Position, offset=OFFSETS, tag=TAGS)
-TOPICS = st.text(st.characters(exclude_categories=["Cs", "Cc", "Z"]), min_size=1, max_size=20)
+TOPICS = st.text(st.characters(exclude_categories=["Cs", "Cc", "Z"]), min_size=1, max_size=20).filter(
+    lambda topic: not topic.startswith(RESERVED_PREFIX)
+)
 ENTRIES = st.builds(
     Entry,
     topic=TOPICS,
