@@ -7,8 +7,9 @@ that follow its topic: together, what came before it was flushed.
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from enum import Enum
+from itertools import islice
 from typing import Any, Final, Protocol
 
 from django_sse.counters import Counters
@@ -33,14 +34,24 @@ MAX_BACKOFF: Final = 5.0
 class Following(Protocol):
     """What follows a topic: a stream."""
 
-    def offer(self, topic: str, batch: Batch) -> None:
-        """Take the next entries; never blocks."""
+    def offer(self, topic: str, batch: Batch, *, at_once: bool = False) -> None:
+        """Take the next entries; never blocks. Where told so, write them at once if nothing waits."""
 
     def suspect(self, topic: str) -> None:
         """Compare with the history again: what was offered may have been rolled back."""
 
     def healed(self) -> None:
         """Look again whether it can go live: the follower has asked the history."""
+
+
+class Gatherer(Protocol):
+    """What takes entries from followers to streams, together: a fan-out."""
+
+    def gather(self, follower: "Follower") -> None:
+        """Come back for a follower's entries soon."""
+
+    def settle(self) -> None:
+        """Let streams be offered everything that was heard."""
 
 
 async def back_off(error: Exception, delay: float) -> float:
@@ -66,8 +77,8 @@ class Follower:
     """One topic in one process.
 
     `position` is None until `start` has set it; `ready` is set then. All methods are called in the
-    hub's event loop; `spawn` is the hub's way to run a task that it owns, `gather` to be flushed soon,
-    `counters` what it counts in.
+    hub's event loop; `spawn` is the hub's way to run a task that it owns, `fan_out` takes what
+    was heard to the streams, `counters` is what it counts in.
     """
 
     def __init__(
@@ -76,7 +87,7 @@ class Follower:
         *,
         history: BaseHistory,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
-        gather: Callable[["Follower"], object],
+        fan_out: Gatherer,
         counters: Counters,
     ) -> None:
         self.topic = topic
@@ -86,11 +97,13 @@ class Follower:
         self.streams: dict[Following, None] = {}
         self._history = history
         self._spawn = spawn
-        self._gather = gather
+        self._fan_out = fan_out
         self._counters = counters
         #: Heard, and not offered yet.
         self._batch: list[Entry] = []
         self._batch_size = 0
+        #: On its way, and to whom still.
+        self._passing: tuple[Batch, Iterator[Following]] | None = None
         self._early: dict[int, Entry] = {}
         #: Tags that were announced without their entries.
         self._named: dict[int, None] = {}
@@ -199,7 +212,8 @@ class Follower:
             return False
         if isinstance(page, Gone):
             self.position = page.tail
-            self._batch, self._batch_size = [], 0  # what was rolled back is offered to nobody
+            # What was rolled back is offered to nobody (any more).
+            self._batch, self._batch_size, self._passing = [], 0, None
             self._early.clear()
             self._named.clear()
             self._recent = {page.tail.tag: None}
@@ -223,23 +237,47 @@ class Follower:
         if len(self._recent) > _RECENT:
             del self._recent[next(iter(self._recent))]
         if self._batch_size + len(entry.frame) > _MAX_BATCH:
-            self.flush()
+            self._fan_out.settle()
         self._batch.append(entry)
         self._batch_size += len(entry.frame)
         if len(self._batch) == 1:
-            self._gather(self)
+            self._fan_out.gather(self)
+
+    def pass_on(self, limit: int) -> int:
+        """Let so many streams write what was heard at once; return how many did, fewer at the end."""
+        self._begin()
+        return self._offer(limit, at_once=True)
+
+    def finish(self) -> None:
+        """Let the other streams queue what is on its way to them."""
+        self._offer(None, at_once=False)
 
     def flush(self) -> None:
-        """Offer what was heard since the last time to all streams."""
-        if not self._batch:
-            return
-        batch, self._batch, self._batch_size = Batch(self._batch), [], 0
-        for stream in list(self.streams):
+        """Let all streams queue what was heard since the last time."""
+        self.finish()
+        self._begin()
+        self.finish()
+
+    def _begin(self) -> None:
+        if self._passing is None and self._batch:
+            self._passing = Batch(self._batch), iter(list(self.streams))
+            self._batch, self._batch_size = [], 0
+
+    def _offer(self, limit: int | None, *, at_once: bool) -> int:
+        if self._passing is None:
+            return 0
+        batch, streams = self._passing
+        count = 0
+        for stream in islice(streams, limit):
+            count += 1
             try:
-                stream.offer(self.topic, batch)
+                stream.offer(self.topic, batch, at_once=at_once)
             except Exception:
                 # One stream's fault must not keep the others, nor the publisher, from these entries.
                 logger.exception("A stream failed to take an entry")
+        if limit is None or count < limit:
+            self._passing = None
+        return count
 
     def _advance_early(self) -> None:
         while self._early and self.position is not None:

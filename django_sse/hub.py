@@ -8,17 +8,17 @@ What it meets on the way is counted, for whoever operates it.
 import asyncio
 import logging
 import random
-from collections import deque
 from collections.abc import Collection, Coroutine
 from contextvars import Context
 from typing import Any, Final, Protocol
 
 from channels.layers import BaseChannelLayer
 
-from django_sse import layers, threads
+from django_sse import layers
 from django_sse.conf import get_settings
 from django_sse.counters import Counters, Snapshot
 from django_sse.exceptions import HistoryError
+from django_sse.fan_out import FanOut, Flushed
 from django_sse.followers import GRACE, READ_LIMIT, Follower, Following, back_off
 from django_sse.groups import Groups
 from django_sse.history import BaseHistory, Gone, Page, get_history
@@ -30,19 +30,6 @@ logger = logging.getLogger(__name__)
 LINGER: Final = 30.0
 #: Reads of the history for catching-up streams under way at once.
 _READS: Final = 8
-#: Streams flushed before the loop may turn to other work; fewer while requests are under way.
-_FLUSH_SLICE: Final = 100
-_SMALL_SLICE: Final = 25
-#: Seconds between two slices while requests are under way. Each has a dozen turns in a thread, which gets the
-#: interpreter from a loop that never waits after 5 ms each (sys.getswitchinterval).
-_FLUSH_PAUSE: Final = 0.001
-
-
-class Flushed(Protocol):
-    """What gathers during a turn of the loop: a stream its bytes, a follower its entries."""
-
-    def flush(self) -> None:
-        """Pass on what was gathered."""
 
 
 class Served(Flushed, Protocol):
@@ -76,14 +63,12 @@ class Hub:
         self.streams: dict[Served, None] = {}
         self.settings = get_settings()
         self.counters = Counters()
+        self.fan_out = FanOut(self.loop)
         self.groups = None if layer is None else Groups(layer, prefix=self.settings.GROUP_PREFIX)
         self._idle: dict[str, float] = {}
         self._checked: float | None = None
         self._tasks: dict[asyncio.Task[Any], None] = {}
         self._reads = asyncio.Semaphore(_READS)
-        self._unflushed: deque[Flushed] = deque()
-        self._flush_due = False
-        self._gathering: Follower | None = None
         self._running = False
         self._renewing: asyncio.Task[Any] | None = None
 
@@ -179,7 +164,7 @@ class Hub:
                     topic,
                     history=self.history,
                     spawn=self.spawn,
-                    gather=self.gather,
+                    fan_out=self.fan_out,
                     counters=self.counters,
                 )
                 self.followers[topic] = follower
@@ -190,44 +175,6 @@ class Hub:
         for follower in found:
             await follower.ready.wait()
         return found
-
-    def gather(self, follower: Follower) -> None:
-        """Let a follower gather entries until its flush, or until another one gathers: topics keep order."""
-        if self._gathering is not follower:
-            self.settle()
-            self._gathering = follower
-        self.schedule(follower)
-
-    def settle(self) -> None:
-        """Let streams be offered what was heard, before something else is done with them."""
-        if self._gathering is not None:
-            follower, self._gathering = self._gathering, None
-            follower.flush()
-
-    def schedule(self, gatherer: Flushed) -> None:
-        """Flush a stream or a follower once, behind those that wait: in the next turn where none do."""
-        if not self._flush_due:
-            self._flush_due = True
-            self.loop.call_soon(self._flush)
-        self._unflushed.append(gatherer)
-
-    def _flush(self) -> None:
-        is_shared = threads.are_in_use()
-        for _ in range(_SMALL_SLICE if is_shared else _FLUSH_SLICE):
-            if not self._unflushed:
-                break
-            gatherer = self._unflushed.popleft()  # a follower's streams come behind it
-            try:
-                gatherer.flush()
-            except Exception:
-                # One stream's fault must not keep the others waiting.
-                logger.exception("A stream failed to flush")
-        # A fan-out to thousands yields here, so that other requests are served.
-        self._flush_due = bool(self._unflushed)
-        if self._flush_due and is_shared:
-            self.loop.call_later(_FLUSH_PAUSE, self._flush)
-        elif self._flush_due:
-            self.loop.call_soon(self._flush)
 
     async def catch_up(self, stream: Reader) -> None:
         """Feed a stream from the history until it has enough."""

@@ -31,7 +31,7 @@ class Watcher:
         """What it was offered."""
         return [entry.event.text for entry in self.entries]
 
-    def offer(self, topic: str, batch: Batch) -> None:
+    def offer(self, topic: str, batch: Batch, *, at_once: bool = False) -> None:
         """Note entries."""
         assert topic == batch.topic == "news"
         self.entries += batch.entries
@@ -86,12 +86,28 @@ async def tasks() -> AsyncIterator[Tasks]:
     assert {result for result in results if not isinstance(result, asyncio.CancelledError)} <= {None}
 
 
+class AtOnce:
+    """Takes what a follower hears to its streams at once, one by one."""
+
+    def gather(self, follower: Follower) -> None:
+        """Offer what was heard."""
+        follower.flush()
+
+    def settle(self) -> None:
+        """Do nothing: all was offered."""
+
+
+class Later(AtOnce):
+    """Takes what a follower hears when the test says so."""
+
+    def gather(self, follower: Follower) -> None:
+        """Do nothing."""
+
+
 @pytest.fixture
 def new(history: ShakyHistory, watcher: Watcher, tasks: Tasks) -> Follower:
     """Return a follower that was not started yet."""
-    follower = Follower(
-        "news", history=history, spawn=tasks.spawn, gather=Follower.flush, counters=Counters()
-    )
+    follower = Follower("news", history=history, spawn=tasks.spawn, fan_out=AtOnce(), counters=Counters())
     follower.streams[watcher] = None
     return follower
 
@@ -245,8 +261,8 @@ async def test_offers_to_all_in_order_of_arrival(
     """Every stream of the topic is offered each entry, also where one leaves in the middle."""
 
     class Leaver(Watcher):
-        def offer(self, topic: str, batch: Batch) -> None:
-            super().offer(topic, batch)
+        def offer(self, topic: str, batch: Batch, *, at_once: bool = False) -> None:
+            super().offer(topic, batch, at_once=at_once)
             del follower.streams[self]
 
     leaver, other = Leaver(), Watcher()
@@ -264,7 +280,7 @@ async def test_one_streams_fault_keeps_nobody_from_an_entry(
     """What a stream raises is logged; the other streams, the follower and the publisher go on."""
 
     class Faulty(Watcher):
-        def offer(self, topic: str, batch: Batch) -> None:
+        def offer(self, topic: str, batch: Batch, *, at_once: bool = False) -> None:
             raise RuntimeError
 
     last = Watcher()
@@ -565,10 +581,7 @@ async def test_what_was_rolled_back_is_offered_to_nobody(
     history: ShakyHistory, watcher: Watcher, tasks: Tasks
 ) -> None:
     """Entries that still wait for the end of their turn go with the history that lost them."""
-    gathering: list[Follower] = []
-    follower = Follower(
-        "news", history=history, spawn=tasks.spawn, gather=gathering.append, counters=Counters()
-    )
+    follower = Follower("news", history=history, spawn=tasks.spawn, fan_out=Later(), counters=Counters())
     follower.streams[watcher] = None
     await follower.start()
     (entry,) = history.add("news", "1")
@@ -577,6 +590,41 @@ async def test_what_was_rolled_back_is_offered_to_nobody(
     follower.heal()
 
     await eventually(lambda: watcher.suspected == 1)
-    for one in gathering:
-        one.flush()
+    follower.flush()
     assert watcher.texts == []
+
+
+async def test_a_fan_out_goes_on_where_it_was(history: ShakyHistory, watcher: Watcher, tasks: Tasks) -> None:
+    """Streams are offered slice by slice; a flush reaches the rest, and then offers what came meanwhile."""
+    follower = Follower("news", history=history, spawn=tasks.spawn, fan_out=Later(), counters=Counters())
+    watchers = [watcher, Watcher(), Watcher()]
+    follower.streams |= dict.fromkeys(watchers)
+    await follower.start()
+    first, second = history.add("news", "1", "2")
+    follower.hear(first)
+    assert follower.pass_on(2) == 2
+    follower.hear(second)
+
+    assert [one.texts for one in watchers] == [["1"], ["1"], []]
+    follower.flush()
+    assert [one.texts for one in watchers] == [["1", "2"]] * 3
+    assert follower.pass_on(2) == 0
+
+
+async def test_a_fan_out_ends_with_the_history_that_it_came_from(
+    history: ShakyHistory, watcher: Watcher, tasks: Tasks
+) -> None:
+    """What was rolled back while it was on its way is offered to nobody any more."""
+    follower = Follower("news", history=history, spawn=tasks.spawn, fan_out=Later(), counters=Counters())
+    other = Watcher()
+    follower.streams |= {watcher: None, other: None}
+    await follower.start()
+    follower.hear(*history.add("news", "1"))
+    follower.pass_on(1)
+    history.forget("news")
+    follower.heal()
+
+    await eventually(lambda: watcher.suspected == other.suspected == 1)
+    follower.flush()
+    assert watcher.texts == ["1"]
+    assert other.texts == []

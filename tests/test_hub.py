@@ -15,7 +15,7 @@ from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from channels.layers import InMemoryChannelLayer
 from pytest_django import Settings
 
-from django_sse import asend_event, followers, groups, hub, layers
+from django_sse import asend_event, fan_out, followers, groups, hub, layers
 from django_sse.counters import Snapshot
 from django_sse.exceptions import HistoryError
 from django_sse.groups import Groups
@@ -37,7 +37,7 @@ class Watcher:
         self.beats: list[float] = []
         self.fault: Exception | None = None
 
-    def offer(self, topic: str, batch: Batch) -> None:
+    def offer(self, topic: str, batch: Batch, *, at_once: bool = False) -> None:
         """Note entries."""
         self.texts += [entry.event.text for entry in batch.entries]
 
@@ -160,7 +160,7 @@ async def test_an_entry_of_this_process_arrives_at_once(exchange: Exchange) -> N
 
     *_, last = exchange.publish("news", "1", "2")
     assert exchange.hub.followers["news"].position == last.position
-    exchange.hub.settle()
+    exchange.hub.fan_out.settle()
     assert watcher.texts == ["1", "2"]
     assert exchange.history.reads == []
 
@@ -170,8 +170,8 @@ async def test_entries_of_one_turn_are_offered_together(exchange: Exchange) -> N
     topics: list[tuple[str, int]] = []
 
     class Noting(Watcher):
-        def offer(self, topic: str, batch: Batch) -> None:
-            super().offer(topic, batch)
+        def offer(self, topic: str, batch: Batch, *, at_once: bool = False) -> None:
+            super().offer(topic, batch, at_once=at_once)
             topics.append((topic, batch.count))
 
     watcher = Noting()
@@ -807,10 +807,10 @@ async def test_followers_start_at_once(exchange: Exchange) -> None:
 
 async def test_flushes_once_per_turn_in_slices(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fan-out to many streams yields to the loop between slices, and reaches all of them."""
-    monkeypatch.setattr(hub, "_FLUSH_SLICE", 10)
+    monkeypatch.setattr(fan_out, "_SLICE", 10)
     watchers = [Watcher() for _ in range(25)]
     for watcher in watchers:
-        exchange.hub.schedule(watcher)
+        exchange.hub.fan_out.schedule(watcher)
     seen = []
     for _ in range(5):
         seen.append(sum(watcher.flushed for watcher in watchers))
@@ -819,15 +819,31 @@ async def test_flushes_once_per_turn_in_slices(exchange: Exchange, monkeypatch: 
     assert seen == [0, 10, 20, 25, 25]
 
 
+async def test_a_topics_streams_are_offered_in_slices(
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one topic's fan-out yields between slices; what comes meanwhile follows it, in order."""
+    monkeypatch.setattr(fan_out, "_SLICE", 2)
+    watchers = [await follow(exchange, "a", "b") for _ in range(5)]
+    exchange.publish("a", "1")
+    await asyncio.sleep(0)
+    assert [watcher.texts for watcher in watchers] == [["1"], ["1"], [], [], []]
+    exchange.publish("b", "2")
+    exchange.publish("a", "3")
+    await turns()
+
+    assert [watcher.texts for watcher in watchers] == [["1", "2", "3"]] * 5
+
+
 async def test_shares_the_loop_with_requests(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a request is under way the slices are small, and between them the loop waits for its thread."""
-    monkeypatch.setattr(hub, "_SMALL_SLICE", 5)
+    monkeypatch.setattr(fan_out, "_SMALL_SLICE", 5)
 
     async def request() -> int:
         async with ThreadSensitiveContext():
             await sync_to_async(int)()
             for watcher in watchers:
-                exchange.hub.schedule(watcher)
+                exchange.hub.fan_out.schedule(watcher)
             await eventually(lambda: any(watcher.flushed for watcher in watchers))
             seen = sum(watcher.flushed for watcher in watchers)
             assert await sync_to_async(threading.get_ident)() != threading.get_ident()
@@ -844,8 +860,8 @@ async def test_a_stream_that_fails_to_flush_keeps_nobody_waiting(
     """One stream's fault is logged, and the next stream is flushed."""
     faulty, sound = Watcher(), Watcher()
     faulty.fault = RuntimeError("a bug")
-    exchange.hub.schedule(faulty)
-    exchange.hub.schedule(sound)
+    exchange.hub.fan_out.schedule(faulty)
+    exchange.hub.fan_out.schedule(sound)
     await turns()
 
     assert sound.flushed == 1

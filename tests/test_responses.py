@@ -200,7 +200,7 @@ async def test_a_stream_that_cannot_compose_ends_its_response(
         if waiting:
             await visit.event("sse-open")
             await turns()
-            monkeypatch.setattr(Stream, "compose", fail)
+            monkeypatch.setattr(Stream, "_frames", fail)
             exchange.publish("news", "1")
         await visit.rest()
 

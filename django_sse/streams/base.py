@@ -118,7 +118,7 @@ class BaseStream(ABC):
         """Flush once in the next turn of the loop, where the outlet is free; else it asks by itself."""
         if not self._scheduled and self._outlet is not None and self._outlet.free and self._hub is not None:
             self._scheduled = True
-            self._hub.schedule(self)
+            self._hub.fan_out.schedule(self)
 
     def flush(self) -> None:
         """Write everything queued as one write, and go on; after the last one, finish."""
@@ -132,13 +132,16 @@ class BaseStream(ABC):
             if not self.ended and self._outlet.free:
                 self.look()
         except Exception:
-            # What was queued is lost; the client comes back for it with the last id that it has.
             logger.exception("A stream failed")
-            self.close()
-            self._outlet.finish()
+            self._fail(self._outlet)
             return
         if self.ended:
             self._outlet.finish()
+
+    def _fail(self, outlet: Outlet) -> None:
+        # What was to be written is lost; the client comes back for it with the last id that it has.
+        self.close()
+        outlet.finish()
 
     def beat(self, now: float) -> None:
         """Write a heartbeat where nothing was written since the last beat; end where time is over."""
@@ -156,7 +159,7 @@ class BaseStream(ABC):
         if self.ended or self._closed:
             return
         if self._hub is not None:
-            self._hub.settle()
+            self._hub.fan_out.settle()
         self._leave()
         self.put_bytes(encode(reserved_event("sse-close", reason=reason, reconnect=reconnect), id=id))
         self.ended = True

@@ -16,7 +16,7 @@ from django_sse.conf import Settings
 from django_sse.followers import Follower
 from django_sse.history import Gone, Page
 from django_sse.positions import MAX_SEGMENT, Batch, Cursor, Entry, Position, encode_segment, frame
-from django_sse.streams.base import BaseStream, reserved_event
+from django_sse.streams.base import BaseStream, Outlet, reserved_event
 from django_sse.streams.places import Place, Reset, State
 from django_sse.wire import Event, check_not_reserved, encode
 
@@ -116,7 +116,7 @@ class Stream(BaseStream):
 
     def attach(self, followers: Iterable[Follower]) -> None:
         """Take the positions to begin from: no await stands between reading and using them."""
-        self.hub.settle()
+        self.hub.fan_out.settle()
         fresh = []
         for follower in followers:
             start = None if self._cursor is None else self._cursor.get(follower.topic)
@@ -143,9 +143,9 @@ class Stream(BaseStream):
 
     # -- offered by followers -------------------------------------------------------------------
 
-    def offer(self, topic: str, batch: Batch) -> None:
-        """Take the next entries of a topic: queue them where they follow, else ask the history."""
-        place = self._places.get(topic)
+    def offer(self, topic: str, batch: Batch, *, at_once: bool = False) -> None:
+        """Take the next entries of a topic: write or queue them where they follow, else ask the history."""
+        place, outlet = self._places.get(topic), self._outlet
         if place is None or self.ended:
             return
         if not place.live:
@@ -157,10 +157,24 @@ class Stream(BaseStream):
             if self._pending + size > self.settings.MAX_PENDING and (self._queue or batch.count > 1):
                 self._spill()
                 self._fall_behind(place)  # they and whatever was dropped
+            elif at_once and not (self._queue or self._scheduled) and outlet is not None and outlet.free:
+                self._write(outlet, place, batch)
             else:
                 self._put(place, batch, size)
         elif batch.position != place.queued:
             self._fall_behind(place)
+
+    def _write(self, outlet: Outlet, place: Place, batch: Batch) -> None:
+        """Write what need not be queued, and go on."""
+        place.queued = batch.position
+        try:
+            self._silent = False
+            outlet.write(self._frames(place, batch))
+            if self._behind:
+                self.look()
+        except Exception:
+            logger.exception("A stream failed")
+            self._fail(outlet)
 
     def suspect(self, topic: str) -> None:
         """Compare a topic with the history again."""
@@ -242,7 +256,7 @@ class Stream(BaseStream):
 
     def take(self, topic: str, asked: Position, page: Page | Gone) -> None:
         """Queue what was read; go live where the follower is at the very same entry."""
-        self.hub.settle()
+        self.hub.fan_out.settle()
         place = self._places[topic]
         if self.over() or place.queued != asked:
             return  # the queue was spilled, or the topic reset, while the history was read
@@ -330,9 +344,7 @@ class Stream(BaseStream):
 
     def _compose(self, item: bytes | State | Reset | Batch) -> bytes:
         if isinstance(item, Batch):
-            place = self._places[item.topic]
-            place.sent, place.segment = item.position, item.segment
-            return item.frames_beside(self._beside(place)) if self._beside_size else item.frames
+            return self._frames(self._places[item.topic], item)
         if isinstance(item, Reset):
             self.hub.counters.resets["history"] += 1
             place = item.place
@@ -345,3 +357,7 @@ class Stream(BaseStream):
                     place.segment = encode_segment(place.topic, place.sent)
             return item.data
         return item
+
+    def _frames(self, place: Place, batch: Batch) -> bytes:
+        place.sent, place.segment = batch.position, batch.segment
+        return batch.frames_beside(self._beside(place)) if self._beside_size else batch.frames

@@ -64,12 +64,12 @@ class TrustingFollower(Follower):
 class TrustingStream(Stream):
     """Takes what its follower offers for what comes next."""
 
-    def offer(self, topic: str, batch: Batch) -> None:
+    def offer(self, topic: str, batch: Batch, *, at_once: bool = False) -> None:
         """Queue without looking."""
         place, first = self._places.get(topic), batch.entries[0]
         if place is not None and place.live and first.offset > place.queued.offset:
             place.queued = Position(offset=first.offset - 1, tag=first.previous)
-        super().offer(topic, batch)
+        super().offer(topic, batch, at_once=at_once)
 
 
 class DeafFollower(Follower):
@@ -102,11 +102,11 @@ class DroppingStream(Stream):
     def _spill(self) -> None:
         """Keep the queue."""
 
-    def offer(self, topic: str, batch: Batch) -> None:
+    def offer(self, topic: str, batch: Batch, *, at_once: bool = False) -> None:
         """Take the next entries, or pretend to."""
         place = self._places.get(topic)
         live = place is not None and place.live
-        super().offer(topic, batch)
+        super().offer(topic, batch, at_once=at_once)
         if place is not None and live and batch.entries[0].follows(place.queued):
             place.live, place.queued = True, batch.position
 
@@ -116,10 +116,10 @@ class OneTopicSpillStream(Stream):
 
     _offered = ""
 
-    def offer(self, topic: str, batch: Batch) -> None:
+    def offer(self, topic: str, batch: Batch, *, at_once: bool = False) -> None:
         """Note which topic is offered."""
         self._offered = topic
-        super().offer(topic, batch)
+        super().offer(topic, batch, at_once=at_once)
 
     def _spill(self) -> None:
         others = {

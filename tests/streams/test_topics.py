@@ -468,7 +468,7 @@ async def test_pending_bytes_are_bounded(exchange: Exchange, topics: tuple[str, 
     client.stall()
     for number in range(300):
         exchange.publish(topics[number % len(topics)], f"{topics[number % len(topics)]}:{number}")
-        exchange.hub.settle()
+        exchange.hub.fan_out.settle()
         assert isinstance(client.stream, Stream)
         assert client.stream._pending <= 5000
     client.read()
