@@ -44,6 +44,9 @@ class Settings:
     MAX_AGE: float = 3600.0
     #: Topics of one stream.
     MAX_TOPICS: int = 32
+    #: Streams of one process, and of one user in it; None sets no limit.
+    MAX_STREAMS: int | None = None
+    MAX_STREAMS_PER_USER: int | None = 32
     #: Bytes that wait for one slow client before it is sent to the history.
     MAX_PENDING: int = 1_048_576
     #: Bytes of one event.
@@ -99,6 +102,10 @@ def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
+def _is_limit(value: object) -> bool:
+    return value is None or _is_count(value)
+
+
 def _is_topic_count(value: object) -> bool:
     return _is_count(value) and value in range(MAX_CURSOR_TOPICS + 1)
 
@@ -125,6 +132,7 @@ def _is_history(value: object) -> bool:
 
 _SECONDS = (_is_seconds, "a number of seconds above 0")
 _COUNT = (_is_count, "a whole number above 0")
+_LIMIT = (_is_limit, "a whole number above 0, or None")
 #: What each value must be; JSON_ENCODER has its own way.
 _RULES: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "CHANNEL_LAYER": (_is_layer, "an alias of CHANNEL_LAYERS"),
@@ -138,6 +146,8 @@ _RULES: Mapping[str, tuple[Callable[[object], bool], str]] = {
         _is_topic_count,
         f"a whole number from 1 to {MAX_CURSOR_TOPICS}: the cursor of more topics would not fit in a header",
     ),
+    "MAX_STREAMS": _LIMIT,
+    "MAX_STREAMS_PER_USER": _LIMIT,
     "MAX_PENDING": _COUNT,
     "MAX_EVENT": _COUNT,
     "RENDER_MARGIN": (_is_number, "a number of seconds, 0 or more"),

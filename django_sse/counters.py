@@ -17,6 +17,8 @@ class Counters:
     spills: int = 0
     #: Resets that were sent, by their reason: ``history`` or ``cursor``.
     resets: Counter[str] = field(default_factory=Counter)
+    #: Streams that were turned away, because too many were open.
+    refusals: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +31,7 @@ class Snapshot:
     missed: int
     spills: int
     resets: Mapping[str, int]
+    refusals: int
     #: Doorbells of this process that the layer did not take.
     unsent: int
     #: Seconds since the last tail check that worked; None before the first.

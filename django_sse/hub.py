@@ -8,6 +8,7 @@ What it meets on the way is counted, for whoever operates it.
 import asyncio
 import logging
 import random
+from collections import Counter
 from collections.abc import Collection, Coroutine
 from contextvars import Context
 from typing import Any, Final, Protocol
@@ -35,6 +36,10 @@ _READS: Final = 8
 class Served(Flushed, Protocol):
     """What a hub serves: any stream."""
 
+    @property
+    def user(self) -> str | None:
+        """Whose it is: the user's own topic."""
+
     def beat(self, now: float) -> None:
         """Write a heartbeat where it was silent; end where its time is over."""
 
@@ -61,6 +66,8 @@ class Hub:
         self.bell = None if layer is None else layers.LayerBell(layer)
         self.followers: dict[str, Follower] = {}
         self.streams: dict[Served, None] = {}
+        #: How many streams each user has.
+        self.users: Counter[str] = Counter()
         self.settings = get_settings()
         self.counters = Counters()
         self.fan_out = FanOut(self.loop)
@@ -130,6 +137,7 @@ class Hub:
             missed=counters.missed,
             spills=counters.spills,
             resets=dict(counters.resets),
+            refusals=counters.refusals,
             unsent=0 if self.bell is None else self.bell.unsent,
             staleness=None if self._checked is None else self.loop.time() - self._checked,
         )
@@ -140,10 +148,26 @@ class Hub:
         """Serve a stream from now on."""
         self._run()
         self.streams[stream] = None
+        if stream.user is not None:
+            self.users[stream.user] += 1
 
     def discard(self, stream: Served) -> None:
         """Serve a stream no more."""
-        self.streams.pop(stream, None)
+        if stream in self.streams:
+            del self.streams[stream]
+            if stream.user is not None:
+                self.users[stream.user] -= 1
+                if not self.users[stream.user]:
+                    del self.users[stream.user]
+
+    def is_full(self, user: str | None) -> bool:
+        """Tell whether one more stream, which is this user's, would be too many; count it where it is."""
+        limit, share = self.settings.MAX_STREAMS, self.settings.MAX_STREAMS_PER_USER
+        full = (limit is not None and len(self.streams) >= limit) or (
+            share is not None and user is not None and self.users[user] >= share
+        )
+        self.counters.refusals += full
+        return full
 
     def unfollow(self, stream: Following, topics: Collection[str]) -> None:
         """Undo what `follow` did."""

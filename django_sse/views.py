@@ -95,6 +95,7 @@ class EventStreamView(View):
             malformed=malformed,
             refused=self.refused,
             seconds=None if own is None else await session_seconds(request),
+            user=own,
             first_state=self._first_state if has_state else None,
             # The project's code runs as if in its request; ours has no use for one.
             context=copy_context() if has_state else None,

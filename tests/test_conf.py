@@ -41,6 +41,8 @@ def test_no_settings_are_needed(settings: DjangoSettings) -> None:
         CHECK=5,
         MAX_AGE=3600,
         MAX_TOPICS=32,
+        MAX_STREAMS=None,
+        MAX_STREAMS_PER_USER=32,
         MAX_PENDING=2**20,
         MAX_EVENT=2**20,
         RENDER_MARGIN=2,
@@ -121,11 +123,14 @@ def test_the_settings_are_a_dict(settings: DjangoSettings, value: Any) -> None:
 
 SECONDS = "it must be a number of seconds above 0"
 COUNT = "it must be a whole number above 0"
+LIMIT = "it must be a whole number above 0, or None"
 WRONG_VALUES: dict[tuple[str, str], list[Any]] = {
     ("HEARTBEAT", SECONDS): [0, -1, "15", None, True, float("nan"), float("inf")],
     ("RETRY", SECONDS): [0, "3"],
     ("CHECK", SECONDS): [0, "5"],
     ("MAX_AGE", SECONDS): [0, None],
+    ("MAX_STREAMS", LIMIT): [0, -1, 1.5, "1", True],
+    ("MAX_STREAMS_PER_USER", LIMIT): [0, -1, 1.5, "1", True],
     ("MAX_PENDING", COUNT): [0, -1, 1.5, "1", None, True],
     ("MAX_EVENT", COUNT): [0, None],
     (

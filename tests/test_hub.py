@@ -36,6 +36,7 @@ class Watcher:
         self.flushed = 0
         self.beats: list[float] = []
         self.fault: Exception | None = None
+        self.user: str | None = None
 
     def offer(self, topic: str, batch: Batch, *, at_once: bool = False) -> None:
         """Note entries."""
@@ -981,7 +982,7 @@ async def test_counts_what_it_serves(exchange: Exchange) -> None:
     exchange.publish("news", "1", "2")
 
     assert exchange.hub.snapshot() == Snapshot(
-        streams=1, followers=2, heals=0, missed=0, spills=0, resets={}, unsent=0, staleness=None
+        streams=1, followers=2, heals=0, missed=0, spills=0, resets={}, refusals=0, unsent=0, staleness=None
     )
     exchange.hub.unfollow(watcher, ["news", "prices"])
     exchange.hub.discard(watcher)

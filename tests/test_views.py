@@ -192,6 +192,23 @@ async def test_too_many_topics(settings: Settings, ann: Account) -> None:
             assert visit.status == 400
 
 
+async def test_too_many_streams_of_one_user(settings: Settings, ann: Account) -> None:
+    """One more of a user's is turned away with 200, after which browsers come back; others are let in."""
+    bob = await Account.new("bob")
+    async with (
+        open_exchange(settings, MAX_STREAMS_PER_USER=1),
+        Visit(query("news"), headers=ann.headers) as first,
+    ):
+        await opening(first)
+        async with Visit(query("news"), headers=ann.headers) as visit:
+            assert visit.status == 200
+            assert '{"reason":"limit","reconnect":true}' in await visit.rest()
+        async with Visit(query("news"), headers=bob.headers) as visit:
+            await opening(visit)
+        async with Visit(query("news")) as visit:
+            await opening(visit)
+
+
 # -- topics of the project ---------------------------------------------------------------------------
 
 

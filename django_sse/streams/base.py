@@ -6,7 +6,7 @@ import logging
 import random
 from abc import ABC, abstractmethod
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from django_sse.conf import Settings
 from django_sse.hub import Hub
@@ -14,6 +14,9 @@ from django_sse.signals import stream_closed, stream_opened
 from django_sse.wire import HEARTBEAT, Event, encode, encode_retry
 
 logger = logging.getLogger(__name__)
+
+#: Seconds after which a client that was turned away comes back, at least; spread like RETRY.
+FULL_RETRY: Final = 60.0
 
 
 class Outlet(Protocol):
@@ -53,15 +56,18 @@ class BaseStream(ABC):
         "reason",
         "seconds",
         "settings",
+        "user",
     )
 
-    def __init__(self, *, settings: Settings, seconds: float | None = None) -> None:
+    def __init__(self, *, settings: Settings, seconds: float | None = None, user: str | None = None) -> None:
         #: Seconds that it may live; spread, so that streams which came together do not come back so.
         self.seconds = settings.MAX_AGE * random.uniform(0.8, 1.0)  # noqa: S311  (not a secret)
         self.reason = "age"
         if seconds is not None and seconds < self.seconds:
             self.seconds, self.reason = seconds, "session"
         self.settings = settings
+        #: Whose it is: the user's own topic; None for anonymous visitors.
+        self.user = user
         self.ended = False
         self._hub: Hub | None = None
         self._outlet: Outlet | None = None
@@ -85,16 +91,23 @@ class BaseStream(ABC):
         return self.ended or self._closed
 
     def open(self, outlet: Outlet) -> None:
-        """Begin to write to an outlet, in the running event loop; closed before, it stays closed."""
+        """Begin to write to an outlet, in the running event loop; closed before, it stays closed.
+
+        Where too many are open it ends at once, and says so: browsers come back only after an answer of 200.
+        """
         if self._closed:
             outlet.finish()
             return
         self._hub = Hub.current()
         self._outlet = outlet
+        is_full = self._hub.is_full(self.user)
+        retry = max(self.settings.RETRY, FULL_RETRY) if is_full else self.settings.RETRY
+        self.put_bytes(encode_retry(retry * random.uniform(0.75, 1.25)))  # noqa: S311  (not a secret)
+        if is_full:
+            self.end("limit")
+            return
         self._deadline = self._hub.loop.time() + self.seconds
         self._hub.add(self)
-        retry = self.settings.RETRY * random.uniform(0.75, 1.25)  # noqa: S311  (not a secret)
-        self.put_bytes(encode_retry(retry))
         self.start()
         self.schedule()
 

@@ -31,8 +31,8 @@ class Stream(BaseStream):
 
     ``cursor`` is where the client stands: None where it brought none. ``malformed`` tells that it
     brought one that does not parse, which is answered by a reset. ``seconds`` bounds its life beside
-    MAX_AGE. ``first_state`` is asked for events for topics that start fresh or were reset, in
-    ``context``.
+    MAX_AGE. ``user`` is whose it is, which MAX_STREAMS_PER_USER counts. ``first_state`` is asked for
+    events for topics that start fresh or were reset, in ``context``.
     """
 
     __slots__ = (
@@ -62,10 +62,11 @@ class Stream(BaseStream):
         malformed: bool = False,
         refused: Collection[str] = (),
         seconds: float | None = None,
+        user: str | None = None,
         first_state: FirstState | None = None,
         context: Context | None = None,
     ) -> None:
-        super().__init__(settings=settings, seconds=seconds)
+        super().__init__(settings=settings, seconds=seconds, user=user)
         self._topics = tuple(dict.fromkeys(topics))
         self._cursor = cursor
         self._malformed = malformed

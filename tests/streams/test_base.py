@@ -13,7 +13,7 @@ from pytest_django import Settings
 from django_sse.conf import get_settings
 from django_sse.exceptions import HistoryError
 from django_sse.followers import Follower
-from django_sse.streams import Stream
+from django_sse.streams import IteratorStream, Stream
 from django_sse.wire import HEARTBEAT
 from tests.exchange import Exchange, open_exchange
 from tests.streams.clients import Client
@@ -27,9 +27,9 @@ async def exchange(settings: Settings) -> AsyncIterator[Exchange]:
         yield exchange
 
 
-def make(*topics: str, seconds: float | None = None) -> Stream:
+def make(*topics: str, seconds: float | None = None, user: str | None = None) -> Stream:
     """Return a stream."""
-    return Stream(topics or ("a",), settings=get_settings(), seconds=seconds)
+    return Stream(topics or ("a",), settings=get_settings(), seconds=seconds, user=user)
 
 
 async def connect(*topics: str, seconds: float | None = None) -> Client:
@@ -329,6 +329,88 @@ async def test_close_while_it_catches_up(exchange: Exchange) -> None:
 
     assert client.texts == []
     assert is_gone(exchange, client)
+
+
+# -- limits ------------------------------------------------------------------------------------------
+
+
+async def turned_away(*, user: str | None = None) -> bool:
+    """Ask for one stream more, with its answer read to the end; tell whether it was turned away."""
+    client = Client(make(user=user)).open()
+    await eventually(lambda: client.done or "sse-open" in client.names)
+    if not client.done:
+        client.stream.close()
+        return False
+    (message,) = client.messages
+    assert message.name == "sse-close"
+    assert json.loads(message.text) == {"reason": "limit", "reconnect": True}
+    assert client.parser.retry is not None
+    assert 45 <= client.parser.retry <= 75
+    return True
+
+
+async def test_one_stream_more_than_a_process_may_hold_is_turned_away(settings: Settings) -> None:
+    """It ends at once, and politely, and is told to come back later; the others go on."""
+    async with open_exchange(settings, MAX_STREAMS=2) as exchange:
+        first, second = await connect(), await connect()
+        assert await turned_away()
+        assert len(exchange.hub.streams) == 2
+        assert exchange.hub.snapshot().refusals == 1
+        exchange.publish("a", "1")
+        await eventually(lambda: first.texts == second.texts == ["1"])
+        second.stream.close()
+        assert not await turned_away()
+        assert exchange.hub.snapshot().refusals == 1
+
+
+async def test_one_stream_more_than_a_user_may_have_is_turned_away(settings: Settings) -> None:
+    """Each user has a share of their own, and visitors without an account have none to use up."""
+    async with open_exchange(settings, MAX_STREAMS_PER_USER=1) as exchange:
+        client = Client(make(user="user.1")).open()
+        await eventually(lambda: "sse-open" in client.names)
+        assert await turned_away(user="user.1")
+        assert not await turned_away(user="user.2")
+        assert [await turned_away() for _ in range(3)] == [False] * 3
+        client.stream.close()
+        client.stream.close()
+        assert not await turned_away(user="user.1")
+        assert not exchange.hub.users
+
+
+async def test_nobody_waits_longer_for_less(settings: Settings) -> None:
+    """Where RETRY is long already, who is turned away comes back no sooner."""
+    async with open_exchange(settings, MAX_STREAMS=1, RETRY=600):
+        await connect()
+        client = Client(make()).open()
+        await eventually(lambda: client.done)
+        assert client.parser.retry is not None
+        assert client.parser.retry >= 450
+
+
+async def test_without_limits_everybody_comes_in(settings: Settings) -> None:
+    """None sets no limit."""
+    async with open_exchange(settings, MAX_STREAMS=None, MAX_STREAMS_PER_USER=None) as exchange:
+        clients = [Client(make(user="user.1")).open() for _ in range(40)]
+        await eventually(lambda: all("sse-open" in client.names for client in clients))
+        assert exchange.hub.users == {"user.1": 40}
+
+
+async def test_an_iterator_that_is_turned_away_is_not_begun(settings: Settings) -> None:
+    """Its work waits for the client to come back; its end is none that a client may take for done."""
+    begun = []
+
+    async def events() -> AsyncIterator[str]:
+        begun.append(True)
+        yield "1"
+
+    async with open_exchange(settings, MAX_STREAMS=1):
+        await connect()
+        client = Client(IteratorStream(events())).open()
+        await eventually(lambda: client.done)
+
+    assert begun == []
+    assert client.names == ["sse-close"]
+    assert client.parser.last_event_id == ""
 
 
 # -- faults ------------------------------------------------------------------------------------------
