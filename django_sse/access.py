@@ -58,15 +58,20 @@ class Rule:
 _rules: list[Rule] = []
 
 
-def allow(pattern: str) -> Callable[[_Decorated], _Decorated]:
+def rules() -> tuple[Rule, ...]:
+    """Return the project's rules, in the order in which they were registered."""
+    return tuple(_rules)
+
+
+def allow(pattern: str, *, public: bool = False) -> Callable[[_Decorated], _Decorated]:
     """Register a rule for the topics of a pattern, such as ``"room.<int:pk>"``.
 
     The function is called with the request and the captures, may be a coroutine function, and returns
     whether the request may follow the topic. Captures use Django's path converters and stop at dots.
     ``Http404``, ``PermissionDenied`` and any model's ``DoesNotExist`` mean no. Where several rules match, one
-    yes is enough.
+    yes is enough. With ``public=True`` it is no decorator: everybody may follow these topics.
 
-    Raises ImproperlyConfigured for a pattern that is malformed.
+    Raises ImproperlyConfigured for a pattern that is malformed, or for a function where it is public.
     """
     names = [match["name"] for match in _CAPTURE.finditer(pattern)]
     if len(set(names)) < len(names):
@@ -74,11 +79,22 @@ def allow(pattern: str) -> Callable[[_Decorated], _Decorated]:
         raise ImproperlyConfigured(msg)
     parts = tuple(_compile(pattern, part) for part in pattern.split("."))
 
+    if public:
+        _rules.append(Rule(pattern=pattern, parts=parts, function=everybody))
+
     def register(function: _Decorated) -> _Decorated:
+        if public:
+            msg = f"topic rule {pattern!r} is public: leave out public=True, or the function that decides"
+            raise ImproperlyConfigured(msg)
         _rules.append(Rule(pattern=pattern, parts=parts, function=function))
         return function
 
     return register
+
+
+def everybody(request: HttpRequest, **captured: object) -> bool:  # noqa: ARG001
+    """Allow: the rule of public topics."""
+    return True
 
 
 def _compile(pattern: str, part: str) -> tuple[re.Pattern[str], dict[str, Any]]:

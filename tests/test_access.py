@@ -95,6 +95,21 @@ async def test_a_pattern_captures(
     assert called == [(request, captured)]
 
 
+async def test_a_public_topic_is_everybodys(rules: list[access.Rule]) -> None:
+    """It needs no function, and matches like any other rule."""
+    allow("room.<int:pk>.lobby", public=True)
+
+    for user in (ANN, AnonymousUser(), None):
+        assert await may_follow(request_of(user), "room.5.lobby") is True
+        assert await may_follow(request_of(user), "room.5") is False
+
+
+def test_a_public_topic_has_no_use_for_a_function(rules: list[access.Rule]) -> None:
+    """Which of the two was meant is for the project to say; until then the function would decide nothing."""
+    with pytest.raises(ImproperlyConfigured, match="is public: leave out public=True, or the function"):
+        allow("news", public=True)(no)
+
+
 @pytest.mark.parametrize(
     ("pattern", "topic"),
     [
