@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pytest_django import Settings
 
-from django_sse import followers, hub
+from django_sse import fan_out, followers, hub
 from django_sse.conf import get_settings
 from django_sse.exceptions import HistoryError
 from django_sse.positions import Batch, Cursor, Position
@@ -444,6 +444,45 @@ async def test_a_slow_client_catches_up_from_the_history(exchange: Exchange) -> 
     assert client.names.count("sse-reset") == 0
     exchange.publish("a", "a:live")
     await eventually(lambda: client.texts[-1] == "a:live")
+
+
+async def test_who_has_nothing_else_to_write_writes_at_once(exchange: Exchange) -> None:
+    """An idle stream writes where it is offered; one that waits queues the same, behind what it has."""
+    idle, waiting = await connect("a"), await connect("a")
+    await turns()
+    waiting.stream.put_bytes(b":first\n")
+    (entry,) = exchange.history.add("a", "a:1")
+    for client in (idle, waiting):
+        before = len(client.writes)
+        client.stream.offer("a", Batch([entry]), at_once=True)  # type: ignore[attr-defined]
+        assert len(client.writes) == before + (client is idle)
+    await turns()
+    waiting.stream.schedule()
+
+    await eventually(lambda: waiting.texts == idle.texts == ["a:1"])
+    assert waiting.writes[-1].startswith(b":first\n")
+
+
+async def test_streams_come_and_go_while_a_fan_out_is_under_way(
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who ends has what was heard before; who comes begins behind it; all others get both events in order."""
+    monkeypatch.setattr(fan_out, "_SLICE", 1)
+    clients = [await connect("a", "b") for _ in range(5)]
+    await turns()
+    exchange.publish("a", "a:1")
+    await asyncio.sleep(0)
+    assert sum("a:1" in client.texts or not client.free for client in clients) == 1
+    clients[3].stream.end("age")
+    newcomer = await connect("a", "b")
+    exchange.publish("b", "b:2")
+
+    await eventually(lambda: all(len(client.texts) == 2 for client in clients if client is not clients[3]))
+    await eventually(lambda: newcomer.texts == ["b:2"] and clients[3].done)
+    for number, client in enumerate(clients):
+        assert client.texts == (["a:1"] if number == 3 else ["a:1", "b:2"])
+    assert clients[3].names[-1] == "sse-close"
+    assert exchange.hub.snapshot().heals == 0
 
 
 async def test_a_burst_that_does_not_fit_is_delivered(exchange: Exchange) -> None:
