@@ -1,11 +1,12 @@
-"""The view that serves event streams."""
+"""The views: event streams, and whether this process is fit to serve them."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextvars import copy_context
-from typing import Any
+from typing import Any, Final
 
 from django.db import connections, transaction
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.utils.cache import add_never_cache_headers
 from django.utils.decorators import classonlymethod
 from django.views import View
 
@@ -13,6 +14,7 @@ from django_sse.access import own_topic, session_seconds, sort_topics
 from django_sse.conf import get_settings
 from django_sse.exceptions import CursorError, TopicError
 from django_sse.history import get_history
+from django_sse.hub import Hub
 from django_sse.positions import Cursor
 from django_sse.responses import WSGI_REFUSAL, EventStreamResponse, is_asgi, last_event_id
 from django_sse.streams import Stream
@@ -20,8 +22,49 @@ from django_sse.threads import release_request
 from django_sse.topics import check_topic
 from django_sse.wire import Event
 
+#: Checks that may fail, one after the other, before a process is not ready: the longest pause is 1.2 x CHECK.
+_CHECKS: Final = 2.4
 
-class EventStreamView(View):
+
+class _OpenView(View):
+    """A view that answers by itself where signing in is missing."""
+
+    @classonlymethod
+    def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:  # noqa: N805  (a class method)
+        """Return the view, which answers by itself where signing in is missing, and opens no transactions."""
+        view = super().as_view(**initkwargs)
+        # LoginRequiredMiddleware would redirect, which EventSource takes for a failure.
+        view.login_required = False  # type: ignore[attr-defined]
+        # It only reads: other methods are told 405, not that a token is missing.
+        view.csrf_exempt = True  # type: ignore[attr-defined]
+        for alias in connections:
+            # With ATOMIC_REQUESTS async views raise.
+            view = transaction.non_atomic_requests(using=alias)(view)
+        return view
+
+
+class ReadinessView(_OpenView):
+    """Tell a load balancer whether this process hears what is sent: 200, or 503 where it may not.
+
+    The answer is the age of the last comparison with the history that worked, in seconds, as JSON:
+    ``{"staleness": 1.5}``. Before the first stream nothing is compared; it is null then, and the answer 200.
+    501 under WSGI.
+    """
+
+    http_method_names = ["get", "head", "options"]
+
+    async def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # noqa: ARG002
+        """Answer for the event loop that serves this request."""
+        if not is_asgi(request):
+            return _sentence(501, WSGI_REFUSAL)
+        staleness = Hub.current().snapshot().staleness
+        is_ready = staleness is None or staleness <= _CHECKS * get_settings().CHECK
+        response = JsonResponse({"staleness": staleness}, status=200 if is_ready else 503)
+        add_never_cache_headers(response)
+        return response
+
+
+class EventStreamView(_OpenView):
     """Serve one request's event stream.
 
     As it is, it follows the signed-in user's own topic and the topics that the request asks for with
@@ -37,19 +80,6 @@ class EventStreamView(View):
     topics: Sequence[str] | None = None
     #: What `get_topics` has refused, named in ``sse-open``.
     refused: Collection[str] = ()
-
-    @classonlymethod
-    def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:  # noqa: N805  (a class method)
-        """Return the view, which answers by itself where signing in is missing, and opens no transactions."""
-        view = super().as_view(**initkwargs)
-        # LoginRequiredMiddleware would redirect, which EventSource takes for a failure.
-        view.login_required = False  # type: ignore[attr-defined]
-        # It only reads: other methods are told 405, not that a token is missing.
-        view.csrf_exempt = True  # type: ignore[attr-defined]
-        for alias in connections:
-            # With ATOMIC_REQUESTS async views raise.
-            view = transaction.non_atomic_requests(using=alias)(view)
-        return view
 
     async def get_topics(self, request: HttpRequest) -> Collection[str]:
         """Return the topics to follow; asked again at every connect."""

@@ -13,16 +13,17 @@ from django.contrib.sessions.models import Session
 from django.core.handlers.asgi import ASGIHandler
 from django.db import connections
 from django.http import HttpRequest, HttpResponse
-from django.test import AsyncClient, Client
+from django.test import AsyncClient, AsyncRequestFactory, Client
 from django.urls import include, path, re_path
 from django.utils.timezone import now
 from django.utils.translation import get_language
+from django.views import View
 from pytest_django import Settings
 
 from django_sse import access, followers
 from django_sse.asgi import LeanHandler
 from django_sse.positions import Cursor, Position
-from django_sse.views import EventStreamView
+from django_sse.views import EventStreamView, ReadinessView
 from django_sse.wire import Event
 from tests.exchange import Exchange, open_exchange
 from tests.visits import Visit, close_really
@@ -84,7 +85,7 @@ class Account:
 def place(settings: Settings) -> Callable[..., None]:
     """Return what makes a view the site's only one."""
 
-    def place(view: type[EventStreamView], route: str = "", **options: Any) -> None:
+    def place(view: type[View], route: str = "", **options: Any) -> None:
         settings.ROOT_URLCONF = (path(route, view.as_view(**options)),)
 
     return place
@@ -207,6 +208,38 @@ async def test_too_many_streams_of_one_user(settings: Settings, ann: Account) ->
             await opening(visit)
         async with Visit(query("news")) as visit:
             await opening(visit)
+
+
+# -- readiness ---------------------------------------------------------------------------------------
+
+
+async def test_a_process_is_ready_while_it_hears(
+    settings: Settings, place: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the first stream, and while the last comparison with the history is young; not after that."""
+    place(ReadinessView)
+    view: Any = ReadinessView.as_view()
+    async with open_exchange(settings, CHECK=3600) as exchange:
+        async with Visit("/") as visit:
+            assert (visit.status, await visit.rest()) == (200, '{"staleness": null}')
+            assert "no-store" in visit.headers["cache-control"]
+        await exchange.hub.check()
+        async with Visit("/") as visit:
+            assert visit.status == 200
+            assert 0 <= json.loads(await visit.rest())["staleness"] < 60
+        began = exchange.hub.loop.time()
+        monkeypatch.setattr(exchange.hub.loop, "time", lambda: began + 2.5 * 3600)
+        response = await view(AsyncRequestFactory().get("/"))
+        monkeypatch.undo()
+        assert response.status_code == 503
+        assert json.loads(response.content)["staleness"] >= 2.4 * 3600
+
+
+def test_readiness_needs_asgi(place: Callable[..., None]) -> None:
+    """Under WSGI there is no event loop to answer for."""
+    place(ReadinessView)
+    response = Client().get("/")
+    assert response.status_code == 501
 
 
 # -- topics of the project ---------------------------------------------------------------------------
