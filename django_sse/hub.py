@@ -161,13 +161,11 @@ class Hub:
                     del self.users[stream.user]
 
     def is_full(self, user: str | None) -> bool:
-        """Tell whether one more stream, which is this user's, would be too many; count it where it is."""
+        """Tell whether one more stream, which is this user's, would be too many."""
         limit, share = self.settings.MAX_STREAMS, self.settings.MAX_STREAMS_PER_USER
-        full = (limit is not None and len(self.streams) >= limit) or (
+        return (limit is not None and len(self.streams) >= limit) or (
             share is not None and user is not None and self.users[user] >= share
         )
-        self.counters.refusals += full
-        return full
 
     def unfollow(self, stream: Following, topics: Collection[str]) -> None:
         """Undo what `follow` did."""

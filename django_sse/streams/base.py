@@ -104,6 +104,7 @@ class BaseStream(ABC):
         retry = max(self.settings.RETRY, FULL_RETRY) if is_full else self.settings.RETRY
         self.put_bytes(encode_retry(retry * random.uniform(0.75, 1.25)))  # noqa: S311  (not a secret)
         if is_full:
+            self._hub.counters.refusals += 1
             self.end("limit")
             return
         self._deadline = self._hub.loop.time() + self.seconds
