@@ -24,10 +24,10 @@ _PAUSE: Final = 0.001
 
 
 class Flushed(Protocol):
-    """What gathers bytes during a turn: a stream."""
+    """What gathers during a turn: a stream its bytes, a follower its entries."""
 
     def flush(self) -> None:
-        """Write what was gathered."""
+        """Pass on what was gathered."""
 
 
 class FanOut:
@@ -35,7 +35,7 @@ class FanOut:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._waiting: deque[Flushed | Follower] = deque()
+        self._waiting: deque[Flushed] = deque()
         self._is_due = False
         #: The one follower whose entries gather, and the one whose entries are on their way to streams.
         self._gathering: Follower | None = None
@@ -46,7 +46,7 @@ class FanOut:
         if self._gathering is not None and self._gathering is not follower:
             self.settle()
         self._gathering = follower
-        self._wait(follower)
+        self.schedule(follower)
 
     def settle(self) -> None:
         """Let streams be offered what was heard, before something else is done with them."""
@@ -56,11 +56,8 @@ class FanOut:
             self._gathering.flush()
         self._passing = self._gathering = None
 
-    def schedule(self, stream: Flushed) -> None:
-        """Flush a stream once, behind those that wait: in the next turn where none do."""
-        self._wait(stream)
-
-    def _wait(self, one: Flushed | Follower) -> None:
+    def schedule(self, one: Flushed) -> None:
+        """Serve a stream or a follower once, behind those that wait: in the next turn where none do."""
         if not self._is_due:
             self._is_due = True
             self._loop.call_soon(self._turn)

@@ -27,7 +27,9 @@ _CHECKS: Final = 2.4
 
 
 class _OpenView(View):
-    """A view that answers by itself where signing in is missing."""
+    """A view that only reads, and answers by itself where signing in is missing."""
+
+    http_method_names = ["get", "head", "options"]
 
     @classonlymethod
     def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:  # noqa: N805  (a class method)
@@ -50,8 +52,6 @@ class ReadinessView(_OpenView):
     ``{"staleness": 1.5}``. Before the first stream nothing is compared; it is null then, and the answer 200.
     501 under WSGI.
     """
-
-    http_method_names = ["get", "head", "options"]
 
     async def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # noqa: ARG002
         """Answer for the event loop that serves this request."""
@@ -76,7 +76,6 @@ class EventStreamView(_OpenView):
     many topics, 501 under WSGI.
     """
 
-    http_method_names = ["get", "head", "options"]
     topics: Sequence[str] | None = None
     #: What `get_topics` has refused, named in ``sse-open``.
     refused: Collection[str] = ()
