@@ -8,6 +8,7 @@ from django.core.signals import request_started
 from django.utils.module_loading import autodiscover_modules
 from django.utils.translation import gettext_lazy as _
 
+from django_sse import drain
 from django_sse.checks import register_all
 from django_sse.markup import STARTED
 from django_sse.publishing import note_request
@@ -23,6 +24,7 @@ class DjangoSSEConfig(AppConfig):
         """Connect what must be there from the beginning."""
         request_started.connect(_stamp, dispatch_uid="django_sse.stamp")
         register_all()
+        drain.prepare()
         autodiscover_modules("sse")
 
 

@@ -176,6 +176,15 @@ class SendOutlet:
         if self._sending is None:
             self._complete()
 
+    @property
+    def done(self) -> bool:
+        """Whether nothing of it is on its way any more."""
+        return self._done.done()
+
+    def abort(self) -> None:
+        """End at once: what the client has not taken is given up."""
+        self._end()
+
     def _complete(self) -> None:
         if self._brake is not None:
             self._brake.dismount()

@@ -8,8 +8,7 @@ What it meets on the way is counted, for whoever operates it.
 import asyncio
 import logging
 import random
-from collections import Counter
-from collections.abc import Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from contextvars import Context
 from typing import Any, Final, Protocol
 
@@ -19,10 +18,11 @@ from django_sse import layers
 from django_sse.conf import get_settings
 from django_sse.counters import Counters, Snapshot
 from django_sse.exceptions import HistoryError
-from django_sse.fan_out import FanOut, Flushed
+from django_sse.fan_out import FanOut
 from django_sse.followers import GRACE, READ_LIMIT, Follower, Following, back_off
 from django_sse.groups import Groups
 from django_sse.history import BaseHistory, Gone, Page, get_history
+from django_sse.open_streams import OpenStreams, Served
 from django_sse.positions import Entry, Position
 
 logger = logging.getLogger(__name__)
@@ -31,17 +31,6 @@ logger = logging.getLogger(__name__)
 LINGER: Final = 30.0
 #: Reads of the history for catching-up streams under way at once.
 _READS: Final = 8
-
-
-class Served(Flushed, Protocol):
-    """What a hub serves: any stream."""
-
-    @property
-    def user(self) -> str | None:
-        """Whose it is: the user's own topic."""
-
-    def beat(self, now: float) -> None:
-        """Write a heartbeat where it was silent; end where its time is over."""
 
 
 class Reader(Following, Protocol):
@@ -65,10 +54,8 @@ class Hub:
         self.history = history
         self.bell = None if layer is None else layers.LayerBell(layer)
         self.followers: dict[str, Follower] = {}
-        self.streams: dict[Served, None] = {}
-        #: How many streams each user has.
-        self.users: Counter[str] = Counter()
         self.settings = get_settings()
+        self.streams = OpenStreams(self.settings)
         self.counters = Counters()
         self.fan_out = FanOut(self.loop)
         self.groups = None if layer is None else Groups(layer, prefix=self.settings.GROUP_PREFIX)
@@ -122,6 +109,8 @@ class Hub:
         if self._running:
             return
         self._running = True
+        for begin in at_start:
+            begin(self)
         self.spawn(self._beating())
         self.spawn(self._checking())
         if self.groups is not None:
@@ -147,25 +136,7 @@ class Hub:
     def add(self, stream: Served) -> None:
         """Serve a stream from now on."""
         self._run()
-        self.streams[stream] = None
-        if stream.user is not None:
-            self.users[stream.user] += 1
-
-    def discard(self, stream: Served) -> None:
-        """Serve a stream no more."""
-        if stream in self.streams:
-            del self.streams[stream]
-            if stream.user is not None:
-                self.users[stream.user] -= 1
-                if not self.users[stream.user]:
-                    del self.users[stream.user]
-
-    def is_full(self, user: str | None) -> bool:
-        """Tell whether one more stream, which is this user's, would be too many."""
-        limit, share = self.settings.MAX_STREAMS, self.settings.MAX_STREAMS_PER_USER
-        return (limit is not None and len(self.streams) >= limit) or (
-            share is not None and user is not None and self.users[user] >= share
-        )
+        self.streams.add(stream)
 
     def unfollow(self, stream: Following, topics: Collection[str]) -> None:
         """Undo what `follow` did."""
@@ -257,7 +228,7 @@ class Hub:
         while True:
             await asyncio.sleep(pause)
             now = self.loop.time()
-            for stream in list(self.streams):
+            for stream in self.streams:
                 try:
                     stream.beat(now)
                 except Exception:
@@ -294,3 +265,7 @@ class Hub:
         if self.groups is not None and not is_renewing and (due := self.groups.due()):
             # Beside the check: a layer that hangs must not stop it.
             self._renewing = self.spawn(self.groups.renew(due))
+
+
+#: What else begins with a hub's first stream: modules above this one register here.
+at_start: list[Callable[[Hub], None]] = []

@@ -102,6 +102,8 @@ class IteratorOutlet:
         self._started = False
         self._finished = False
         self._detached = False
+        #: Whether nothing of it is on its way any more.
+        self.done = False
         self._asked: asyncio.Future[bytes] | None = None
 
     def __aiter__(self) -> "IteratorOutlet":
@@ -119,7 +121,7 @@ class IteratorOutlet:
                 return await self._next()
         except Exception:
             logger.exception("A stream failed")
-        self.close()
+        self._end()
         raise StopAsyncIteration
 
     async def _next(self) -> bytes:
@@ -148,12 +150,20 @@ class IteratorOutlet:
         if self._asked is not None and not self._asked.done():
             self._asked.set_result(b"")
 
+    def abort(self) -> None:
+        """End the iteration: whoever writes to the client is not in reach."""
+        self.finish()
+
     async def aclose(self) -> None:
         """End: the client is gone."""
-        self.close()
+        self._end()
 
     def close(self) -> None:
         """End: Django is done with the response. Safe from any thread, and any number of times."""
+        self.done = True
+        self._end()
+
+    def _end(self) -> None:
         self._finished = True
         if not self._detached:
             self._stream.close()

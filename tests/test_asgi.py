@@ -17,6 +17,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.urls import path, re_path
 from pytest_django import Settings
 
+from django_sse import drain
 from django_sse.asgi import ADMITTED, Brake, LeanHandler, get_asgi_application
 from django_sse.conf import get_settings
 from django_sse.responses import EventStreamResponse
@@ -318,6 +319,25 @@ async def test_the_end_comes_behind_what_waits(exchange: Exchange, place: Callab
         assert task.done()
         assert server.is_complete
         assert [event.name for event in server.events] == ["sse-open", "message", "sse-close"]
+
+
+async def test_a_drain_gives_up_a_server_that_waits(
+    exchange: Exchange, place: Callable[[View], None]
+) -> None:
+    """A client that takes nothing does not keep the process: its response is left incomplete."""
+    server = Server()
+    place(news)
+    async with serving(server) as task:
+        await eventually(lambda: server.events)
+        await turns()
+        server.gate.clear()
+        exchange.publish("news", "1")
+        await eventually(lambda: server.sending == 1)
+        await asyncio.wait_for(drain.drain(exchange.hub), 10)
+        await asyncio.wait([task], timeout=10)
+        assert task.done()
+        assert not server.is_complete
+        await eventually(lambda: server.sending == 0)
 
 
 async def test_a_client_that_goes_while_its_server_waits(

@@ -37,6 +37,7 @@ class Watcher:
         self.beats: list[float] = []
         self.fault: Exception | None = None
         self.user: str | None = None
+        self.is_gone = False
 
     def offer(self, topic: str, batch: Batch, *, at_once: bool = False) -> None:
         """Note entries."""
@@ -60,6 +61,14 @@ class Watcher:
         self.beats.append(now)
         if self.fault is not None:
             raise self.fault
+
+    def end(self, reason: str, *, retry: float | None = None, drop: bool = False) -> None:
+        """Be gone."""
+        self.is_gone = True
+
+    def abort(self) -> None:
+        """Be gone."""
+        self.is_gone = True
 
 
 @pytest.fixture(autouse=True)
@@ -890,8 +899,8 @@ async def test_beats_every_stream_while_it_is_served(settings: Settings) -> None
         exchange.hub.add(one)
         exchange.hub.add(two)
         await eventually(lambda: len(one.beats) > 1)
-        exchange.hub.discard(one)
-        exchange.hub.discard(one)
+        exchange.hub.streams.discard(one)
+        exchange.hub.streams.discard(one)
         seen = len(one.beats)
 
         await eventually(lambda: len(two.beats) > seen + 2)
@@ -985,7 +994,7 @@ async def test_counts_what_it_serves(exchange: Exchange) -> None:
         streams=1, followers=2, heals=0, missed=0, spills=0, resets={}, refusals=0, unsent=0, staleness=None
     )
     exchange.hub.unfollow(watcher, ["news", "prices"])
-    exchange.hub.discard(watcher)
+    exchange.hub.streams.discard(watcher)
     assert exchange.hub.snapshot().streams == 0
 
 

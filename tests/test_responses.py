@@ -17,6 +17,7 @@ from django.urls import path
 from django.utils.decorators import async_only_middleware
 from pytest_django import Settings
 
+from django_sse import drain
 from django_sse.asgi import LeanHandler
 from django_sse.conf import get_settings
 from django_sse.exceptions import HistoryError
@@ -170,6 +171,19 @@ async def test_the_end_is_clean(exchange: Exchange, place: Callable[[View], None
         for stream in list(exchange.hub.streams):
             assert isinstance(stream, BaseStream)
             stream.end("age")
+        await visit.rest()
+        assert visit.names == ["sse-open", "sse-close"]
+
+
+async def test_a_drain_ends_with_the_response(
+    exchange: Exchange, place: Callable[[View], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits until the server has the whole response, and no longer: here there is no grace to wait for."""
+    monkeypatch.setattr(drain, "GRACE", 3600)
+    place(news_view)
+    async with Visit("/") as visit:
+        await visit.event("sse-open")
+        await asyncio.wait_for(drain.drain(exchange.hub), 10)
         await visit.rest()
         assert visit.names == ["sse-open", "sse-close"]
 

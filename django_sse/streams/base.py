@@ -29,8 +29,15 @@ class Outlet(Protocol):
     def write(self, data: bytes) -> None:
         """Take bytes; called only while free. Where it then is not, it calls `flush` when it is again."""
 
+    @property
+    def done(self) -> bool:
+        """Whether nothing of it is on its way any more."""
+
     def finish(self) -> None:
         """End politely: nothing follows what was written."""
+
+    def abort(self) -> None:
+        """End at once: what the client has not taken is given up."""
 
 
 def reserved_event(name: str, **data: object) -> Event:
@@ -93,19 +100,20 @@ class BaseStream(ABC):
     def open(self, outlet: Outlet) -> None:
         """Begin to write to an outlet, in the running event loop; closed before, it stays closed.
 
-        Where too many are open it ends at once, and says so: browsers come back only after an answer of 200.
+        Where too many are open, or the process is about to stop, it ends at once, and says so: browsers come
+        back only after an answer of 200.
         """
         if self._closed:
             outlet.finish()
             return
         self._hub = Hub.current()
         self._outlet = outlet
-        is_full = self._hub.is_full(self.user)
-        retry = max(self.settings.RETRY, FULL_RETRY) if is_full else self.settings.RETRY
+        refusal = self._hub.streams.refusal(self.user)
+        retry = max(self.settings.RETRY, FULL_RETRY) if refusal == "limit" else self.settings.RETRY
         self.put_bytes(encode_retry(retry * random.uniform(0.75, 1.25)))  # noqa: S311  (not a secret)
-        if is_full:
+        if refusal is not None:
             self._hub.counters.refusals += 1
-            self.end("limit")
+            self.end(refusal)
             return
         self._deadline = self._hub.loop.time() + self.seconds
         self._hub.add(self)
@@ -168,16 +176,43 @@ class BaseStream(ABC):
 
     # -- the end --------------------------------------------------------------------------------
 
-    def end(self, reason: str, *, reconnect: bool = True, id: str | None = None) -> None:  # noqa: A002
-        """End politely: say why with ``sse-close`` behind what is queued, then finish."""
+    def end(
+        self,
+        reason: str,
+        *,
+        reconnect: bool = True,
+        retry: float | None = None,
+        drop: bool = False,
+        id: str | None = None,  # noqa: A002
+    ) -> None:
+        """End politely: say why with ``sse-close`` behind what is queued, then finish.
+
+        ``retry`` is after how many seconds the client may come back; with ``drop`` it gets nothing of what is
+        queued: it may not have it any more.
+        """
         if self.ended or self._closed:
             return
         if self._hub is not None:
             self._hub.fan_out.settle()
         self._leave()
+        if drop:
+            self._queue.clear()
+        if retry is not None:
+            self.put_bytes(encode_retry(retry))
         self.put_bytes(encode(reserved_event("sse-close", reason=reason, reconnect=reconnect), id=id))
         self.ended = True
         self.schedule()
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether its response is complete, or its client gone."""
+        return self._outlet is None or self._outlet.done
+
+    def abort(self) -> None:
+        """End at once, whatever is on its way."""
+        self.close()
+        if self._outlet is not None:
+            self._outlet.abort()
 
     def close(self) -> None:
         """End at once: the client is gone. Safe from any thread, and any number of times."""
@@ -196,7 +231,7 @@ class BaseStream(ABC):
 
     def _leave(self) -> None:
         if self._hub is not None and self in self._hub.streams:
-            self._hub.discard(self)
+            self._hub.streams.discard(self)
             if self._begun and stream_closed.has_listeners(type(self)):
                 self._hub.spawn(_announce(stream_closed, self))
 

@@ -127,13 +127,14 @@ class ServerProcess:
             )
 
     def _wait_until_it_answers(self, within: float) -> None:
-        answered_or_ended = becomes_true(lambda: self._answers() or not self.group(), within=within)
+        answered_or_ended = becomes_true(lambda: self.answers() or not self.group(), within=within)
         if not answered_or_ended:
             raise StartError(f"{self.kind} did not answer within {within} s; its log ends:\n{self.tail()}")
         if not self.group():
             raise StartError(f"{self.kind} ended at its start; its log ends:\n{self.tail()}")
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """Tell whether it answers a request, whatever it says."""
         # A request, not a mere connection: hypercorn and gunicorn listen before they import the application.
         connection = http.client.HTTPConnection(self.host, self.port, timeout=2)
         try:

@@ -37,10 +37,17 @@ class Pipe:
         self.finished = True
         self._wake()
 
+    @property
+    def done(self) -> bool:
+        """Whether nothing is under way any more."""
+        return self.finished or self.broken
+
     def cut(self) -> None:
         """End in the middle of what is under way."""
         self.broken = True
         self._wake()
+
+    abort = cut
 
     def _wake(self) -> None:
         if self._wanted is not None and not self._wanted.done():

@@ -14,7 +14,7 @@ class Client:
         self.stream = stream
         self.stalled = stalled
         self.free = not stalled
-        self.finished = False
+        self.finished = self.aborted = False
         self.writes: list[bytes] = []
         self.messages: list[Message] = []
         self.parser = Parser(last_event_id=last_event_id)
@@ -42,6 +42,10 @@ class Client:
     def finish(self) -> None:
         """Note the end."""
         self.finished = True
+
+    def abort(self) -> None:
+        """Note the end, which comes too soon for what is on its way."""
+        self.aborted = self.finished = True
 
     # -- what a test does -----------------------------------------------------------------------
 

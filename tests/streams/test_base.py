@@ -374,7 +374,7 @@ async def test_one_stream_more_than_a_user_may_have_is_turned_away(settings: Set
         client.stream.close()
         client.stream.close()
         assert not await turned_away(user="user.1")
-        assert not exchange.hub.users
+        assert not exchange.hub.streams.users
 
 
 async def test_nobody_waits_longer_for_less(settings: Settings) -> None:
@@ -392,7 +392,7 @@ async def test_without_limits_everybody_comes_in(settings: Settings) -> None:
     async with open_exchange(settings, MAX_STREAMS=None, MAX_STREAMS_PER_USER=None) as exchange:
         clients = [Client(make(user="user.1")).open() for _ in range(40)]
         await eventually(lambda: all("sse-open" in client.names for client in clients))
-        assert exchange.hub.users == {"user.1": 40}
+        assert exchange.hub.streams.users == {"user.1": 40}
 
 
 async def test_an_iterator_that_is_turned_away_is_not_begun(settings: Settings) -> None:
