@@ -4,7 +4,7 @@ Importing this package needs no settings.
 """
 
 from django_sse.exceptions import CursorError, EventError, HistoryError, PublishError, SSEError, TopicError
-from django_sse.publishing import aget_cursor, asend_event, get_cursor, send_event
+from django_sse.publishing import aget_cursor, arevoke, asend_event, get_cursor, revoke, send_event
 from django_sse.responses import EventStreamResponse
 from django_sse.topics import user_topic
 from django_sse.wire import Event
@@ -21,8 +21,10 @@ __all__ = [
     "SSEError",
     "TopicError",
     "aget_cursor",
+    "arevoke",
     "asend_event",
     "get_cursor",
+    "revoke",
     "send_event",
     "user_topic",
 ]

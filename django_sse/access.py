@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from asgiref.sync import iscoroutinefunction, sync_to_async
+from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY
 from django.core.exceptions import ImproperlyConfigured, ObjectDoesNotExist, PermissionDenied
 from django.http import Http404, HttpRequest
 from django.urls.converters import get_converters
 from django.utils.timezone import now
 
 from django_sse.exceptions import TopicError
+from django_sse.requests import began
 from django_sse.topics import check_topic, user_topic
+from django_sse.visitors import Visitor
 
 logger = logging.getLogger(__name__)
 
@@ -146,6 +149,24 @@ async def own_topic(request: HttpRequest) -> str | None:
         return None  # the project has no authentication
     user = await auser()
     return user_topic(user) if user.is_authenticated else None
+
+
+async def visitor_of(request: HttpRequest) -> Visitor | None:
+    """Return who asks, None for anonymous visitors."""
+    own = await own_topic(request)
+    if own is None:
+        return None
+    session = getattr(request, "session", None)
+    if session is None:
+        return Visitor(user=own, began=began(request))
+    return Visitor(
+        user=own,
+        began=began(request),
+        session_key=session.session_key,
+        session_store=type(session),
+        auth_hash=await session.aget(HASH_SESSION_KEY, ""),
+        backend=await session.aget(BACKEND_SESSION_KEY, ""),
+    )
 
 
 async def session_seconds(request: HttpRequest) -> float | None:

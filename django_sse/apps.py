@@ -1,6 +1,5 @@
 """The app's start."""
 
-import time
 from typing import Any
 
 from django.apps import AppConfig
@@ -8,10 +7,10 @@ from django.core.signals import request_started
 from django.utils.module_loading import autodiscover_modules
 from django.utils.translation import gettext_lazy as _
 
-from django_sse import drain
+from django_sse import drain, rechecks
 from django_sse.checks import register_all
-from django_sse.markup import STARTED
-from django_sse.publishing import note_request
+from django_sse.hearing import note_request
+from django_sse.requests import stamp
 
 
 class DjangoSSEConfig(AppConfig):
@@ -25,6 +24,7 @@ class DjangoSSEConfig(AppConfig):
         request_started.connect(_stamp, dispatch_uid="django_sse.stamp")
         register_all()
         drain.prepare()
+        rechecks.prepare()
         autodiscover_modules("sse")
 
 
@@ -34,4 +34,4 @@ def _stamp(
     note_request()
     carrier = environ if scope is None else scope
     if carrier is not None:
-        carrier[STARTED] = time.monotonic()
+        stamp(carrier)

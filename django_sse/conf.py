@@ -40,6 +40,8 @@ class Settings:
     RETRY: float = 3.0
     #: Between two tail checks: what bounds staleness when the layer is dead.
     CHECK: float = 5.0
+    #: Between two times that stores are asked whether users may keep their streams; None asks never.
+    RECHECK: float | None = 60.0
     #: The longest life of one stream; the browser then comes back by itself.
     MAX_AGE: float = 3600.0
     #: Topics of one stream.
@@ -98,6 +100,10 @@ def _is_seconds(value: object) -> bool:
     return _is_number(value) and value != 0
 
 
+def _is_seconds_or_none(value: object) -> bool:
+    return value is None or _is_seconds(value)
+
+
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
@@ -141,6 +147,7 @@ _RULES: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "HEARTBEAT": _SECONDS,
     "RETRY": _SECONDS,
     "CHECK": _SECONDS,
+    "RECHECK": (_is_seconds_or_none, "a number of seconds above 0, or None"),
     "MAX_AGE": _SECONDS,
     "MAX_TOPICS": (
         _is_topic_count,

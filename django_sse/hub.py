@@ -24,6 +24,8 @@ from django_sse.groups import Groups
 from django_sse.history import BaseHistory, Gone, Page, get_history
 from django_sse.open_streams import OpenStreams, Served
 from django_sse.positions import Entry, Position
+from django_sse.revocations import Revocations
+from django_sse.topics import CONTROL_TOPIC
 
 logger = logging.getLogger(__name__)
 
@@ -54,8 +56,11 @@ class Hub:
         self.history = history
         self.bell = None if layer is None else layers.LayerBell(layer)
         self.followers: dict[str, Follower] = {}
+        #: Follows the control topic from before the first stream on.
+        self.control: Follower | None = None
         self.settings = get_settings()
         self.streams = OpenStreams(self.settings)
+        self.revocations = Revocations(self.streams)
         self.counters = Counters()
         self.fan_out = FanOut(self.loop)
         self.groups = None if layer is None else Groups(layer, prefix=self.settings.GROUP_PREFIX)
@@ -149,25 +154,30 @@ class Hub:
 
     async def follow(self, stream: Following, topics: Collection[str]) -> list[Follower]:
         """Return the followers of these topics, which have their positions, and now this stream."""
+        if self.control is None:
+            self.control = self._make_follower(CONTROL_TOPIC)
+            self.control.streams[self.revocations] = None
         found = []
         for topic in topics:
             follower = self.followers.get(topic)
             if follower is None:
-                follower = Follower(
-                    topic,
-                    history=self.history,
-                    spawn=self.spawn,
-                    fan_out=self.fan_out,
-                    counters=self.counters,
-                )
-                self.followers[topic] = follower
-                self.spawn(self._begin(follower))
+                follower = self.followers[topic] = self._make_follower(topic)
             follower.streams[stream] = None
             self._idle.pop(topic, None)
             found.append(follower)
-        for follower in found:
+        for follower in (self.control, *found):
             await follower.ready.wait()
         return found
+
+    def _make_follower(self, topic: str) -> Follower:
+        follower = Follower(
+            topic, history=self.history, spawn=self.spawn, fan_out=self.fan_out, counters=self.counters
+        )
+        self.spawn(self._begin(follower))
+        return follower
+
+    def _follower(self, topic: str) -> Follower | None:
+        return self.control if topic == CONTROL_TOPIC else self.followers.get(topic)
 
     async def catch_up(self, stream: Reader) -> None:
         """Feed a stream from the history until it has enough."""
@@ -192,7 +202,7 @@ class Hub:
 
     def hear(self, entry: Entry) -> None:
         """Take an entry that this process or another has appended."""
-        follower = self.followers.get(entry.topic)
+        follower = self._follower(entry.topic)
         if follower is not None:
             follower.hear(entry)
 
@@ -207,12 +217,12 @@ class Hub:
             self.hear(heard)
         elif heard is not None:
             topic, position = heard
-            follower = self.followers.get(topic)
+            follower = self._follower(topic)
             if follower is not None:
                 follower.hear_position(position)
 
     def _heal(self, topic: str) -> None:
-        if (follower := self.followers.get(topic)) is not None:
+        if (follower := self._follower(topic)) is not None:
             follower.heal()
 
     async def _begin(self, follower: Follower) -> None:
@@ -248,11 +258,12 @@ class Hub:
     async def check(self) -> None:
         """Compare every follower with the history's tail, once; renew and leave groups that are due."""
         began = self.loop.time()
-        ready = [topic for topic, follower in self.followers.items() if follower.ready.is_set()]
+        followers = [*([] if self.control is None else [self.control]), *self.followers.values()]
+        ready = [follower.topic for follower in followers if follower.ready.is_set()]
         tails = await self.history.atail(ready)
         self._checked = began
         for topic, tail in tails.items():
-            follower = self.followers.get(topic)
+            follower = self._follower(topic)
             if follower is not None and not follower.check(tail) and self.groups is not None:
                 # Nobody announced this tail, or not yet: the layer may have forgotten the group.
                 self.groups.doubt(topic)

@@ -22,7 +22,7 @@ from channels.layers import BaseChannelLayer, InMemoryChannelLayer, get_channel_
 from django_sse.conf import get_settings
 from django_sse.exceptions import SSEError
 from django_sse.positions import MAX_OFFSET, MAX_TAG, Entry, Position
-from django_sse.topics import check_topic, group_name
+from django_sse.topics import CONTROL_TOPIC, check_topic, group_name
 from django_sse.wire import Event
 
 logger = logging.getLogger(__name__)
@@ -185,7 +185,9 @@ def decode_message(message: Mapping[str, Any]) -> Entry | tuple[str, Position] |
     if message.get("origin") == _process.origin:
         return None
     try:
-        topic = check_topic(message["topic"])
+        topic = message["topic"]
+        if topic != CONTROL_TOPIC:
+            topic = check_topic(topic)
         offset, tag = _number(message["offset"], MAX_OFFSET), _number(message["tag"], MAX_TAG)
         if "text" not in message:
             return topic, Position(offset=offset, tag=tag)

@@ -19,12 +19,10 @@ from django_sse.conf import get_settings
 from django_sse.exceptions import HistoryError
 from django_sse.history import get_history
 from django_sse.positions import Cursor
+from django_sse.requests import began
 from django_sse.topics import check_topic, user_topic
 
 logger = logging.getLogger(__name__)
-
-#: The key of the request's scope or environ where its beginning is noted, by the monotonic clock.
-STARTED = "django_sse.started"
 
 
 def script(*, nonce: object = None) -> SafeString:
@@ -73,9 +71,7 @@ def _address(topics: Collection[str]) -> str:
 
 def _cursor(request: HttpRequest, topics: Collection[str]) -> str | None:
     """Return the cursor as of RENDER_MARGIN before the request began; None where the history is down."""
-    now = time.monotonic()
-    carrier = getattr(request, "scope", None) or getattr(request, "environ", None) or {}
-    ago = now - carrier.get(STARTED, now) + get_settings().RENDER_MARGIN
+    ago = time.monotonic() - began(request) + get_settings().RENDER_MARGIN
     try:
         return Cursor.of(get_history().at(topics, ago=ago)).encode()
     except HistoryError:

@@ -7,6 +7,7 @@ from typing import Final, Protocol
 
 from django_sse.conf import Settings
 from django_sse.fan_out import Flushed
+from django_sse.visitors import Visitor
 
 #: Streams a second that come back after all were ended at once: what a process can take beside its pages.
 _RETURNS: Final = 500
@@ -16,8 +17,12 @@ class Served(Flushed, Protocol):
     """What a hub serves: any stream."""
 
     @property
+    def visitor(self) -> Visitor | None:
+        """Whose it is."""
+
+    @property
     def user(self) -> str | None:
-        """Whose it is: the user's own topic."""
+        """The topic of whose it is."""
 
     @property
     def is_gone(self) -> bool:

@@ -3,22 +3,21 @@
 import asyncio
 import json
 import logging
-import os
 from collections.abc import Callable, Iterable
 from functools import partial
-from threading import Lock
 from typing import Any
 
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db import connections
 
-from django_sse import layers
 from django_sse.conf import get_settings
 from django_sse.exceptions import EventError, HistoryError, PublishError, TopicError
+from django_sse.hearing import ring
 from django_sse.history import BaseHistory, get_history
 from django_sse.positions import Cursor, Entry
+from django_sse.revocations import Revocation
 from django_sse.signals import event_sent
-from django_sse.topics import check_topic, user_topic
+from django_sse.topics import CONTROL_TOPIC, check_topic, user_topic
 from django_sse.wire import Event, check_not_reserved
 
 logger = logging.getLogger(__name__)
@@ -49,7 +48,7 @@ async def asend_event(
         except HistoryError as error:
             raise _publish_error(event, topic) from error
         if entry is not None:
-            _ring(entry)
+            ring(entry)
             await event_sent.asend_robust(sender=Entry, entry=entry)
 
 
@@ -88,7 +87,58 @@ def send_event(
         send()
         return
 
-    pending = Pending(topics, value, send)
+    _after_commit(Pending(topics, value, send), using)
+
+
+async def arevoke(user: object) -> None:
+    """End a user's streams now, as `revoke` does; raise PublishError where it could not be told."""
+    revocation, history = Revocation(user=user_topic(user)), get_history()
+    try:
+        entry = await history.aappend(CONTROL_TOPIC, revocation.event())
+    except HistoryError as error:
+        raise _revoke_error(revocation) from error
+    if entry is not None:
+        ring(entry)
+
+
+def revoke(user: object, *, on_commit: bool = True, using: str = "default") -> None:
+    """End a user's streams, in every process: their browsers come back, and are asked again.
+
+    Call it where what a user may follow has shrunk: a membership, a permission, what a rule asks for. In a
+    transaction of the database ``using`` it is told after the commit; elsewhere at once. What fails then is
+    logged; with ``on_commit=False`` it raises PublishError. Where the channel layer loses it, streams end
+    with the next tail check.
+
+    Raises TopicError for a user who is anonymous or not saved; SynchronousOnlyOperation in a running event
+    loop, where ``await arevoke()`` belongs.
+    """
+    _check_no_loop("revoke")
+    revocation = Revocation(user=user_topic(user))
+    if on_commit:
+        revoke_after_commit(revocation, using)
+    else:
+        _revoke(revocation)
+
+
+def revoke_after_commit(revocation: Revocation, using: str = "default") -> None:
+    """Tell a revocation after the commit, at once outside transactions; what fails is logged."""
+    _after_commit(Pending((), revocation.event(), partial(_revoke, revocation)), using)
+
+
+def _revoke(revocation: Revocation) -> None:
+    try:
+        entry = get_history().append(CONTROL_TOPIC, revocation.event())
+    except HistoryError as error:
+        raise _revoke_error(revocation) from error
+    if entry is not None:
+        ring(entry)
+
+
+def _revoke_error(revocation: Revocation) -> PublishError:
+    return PublishError(f"the streams of {revocation.user!r} do not end: the history does not answer")
+
+
+def _after_commit(pending: "Pending", using: str) -> None:
     connection = connections[using]
     if connection.connection is not None and (connection.in_atomic_block or not connection.autocommit):
         connection.on_commit(pending, robust=True)
@@ -162,7 +212,7 @@ def _send(
         except HistoryError as error:
             raise _publish_error(event.name, topic) from error
         if entry is not None:
-            _ring(entry)
+            ring(entry)
             event_sent.send_robust(sender=Entry, entry=entry)
 
 
@@ -203,47 +253,3 @@ def _check_no_loop(name: str) -> None:
         return
     msg = f"{name}() was called in a running event loop, which it would block: use `await a{name}()`"
     raise SynchronousOnlyOperation(msg)
-
-
-# -- a process that nobody hears -------------------------------------------------------------------
-
-
-class _Hearing:
-    """What this process knows about being heard."""
-
-    def __init__(self) -> None:
-        self.lock = Lock()
-        self.requested = False
-        self.warned = False
-
-
-_hearing = _Hearing()
-
-
-def _after_fork() -> None:
-    # Another process, whose requests and warnings are its own.
-    global _hearing  # noqa: PLW0603
-    _hearing = _Hearing()
-
-
-os.register_at_fork(after_in_child=_after_fork)
-
-
-def note_request() -> None:
-    """Remember that this process answers requests, so it may have streams."""
-    _hearing.requested = True
-
-
-def _ring(entry: Entry) -> None:
-    if layers.ring(entry) or _hearing.requested or _hearing.warned or get_history().shared:
-        return
-    with _hearing.lock:
-        if _hearing.warned:
-            return
-        _hearing.warned = True
-    logger.warning(
-        "Nobody hears the events of this process: their history is in its own memory, and no request ever "
-        "came here. Send them in the process that serves the streams (its views, signals, threads), or "
-        "configure a channel layer and a history that processes share: see CHANNEL_LAYERS and "
-        "DJANGO_SSE['HISTORY'] in the documentation. This is said once."
-    )

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Mapping
 
 from django.http import HttpRequest, StreamingHttpResponse
 
+from django_sse.requests import is_asgi, last_event_id
 from django_sse.streams import END_ID, BaseStream, IteratorStream, Streamable
 from django_sse.threads import release_request
 from django_sse.wire import CONTENT_TYPE
@@ -30,11 +31,6 @@ WSGI_REFUSAL = (
     "Event streams need ASGI: serve this project with daphne, uvicorn, hypercorn or another ASGI server "
     "instead of WSGI.\n"
 )
-
-
-def is_asgi(request: HttpRequest) -> bool:
-    """Tell whether a request came through ASGI; under WSGI a stream would hold its worker for ever."""
-    return hasattr(request, "scope")
 
 
 class EventStreamResponse(StreamingHttpResponse):
@@ -84,14 +80,6 @@ class EventStreamResponse(StreamingHttpResponse):
 async def _nothing() -> AsyncIterator[bytes]:
     return
     yield b""  # what makes this an asynchronous iterator
-
-
-def last_event_id(request: HttpRequest) -> str:
-    """Return the id that a client comes back with, empty where it brings none.
-
-    Browsers send the header; polyfills, and pages that carry a cursor, the query parameter.
-    """
-    return request.headers.get("Last-Event-ID", "") or request.GET.get("lastEventId", "")
 
 
 class IteratorOutlet:

@@ -21,7 +21,7 @@ async def release_request() -> None:
         executors = SyncToAsync.context_to_thread_executor
         if context is None or getattr(context, "_executor", None) is not None or context not in executors:
             return
-        await sync_to_async(_close_connections)()
+        await sync_to_async(close_connections)()
         if (executor := executors.pop(context, None)) is not None:
             executor.shutdown(wait=False)
     except (AttributeError, KeyError, TypeError):
@@ -33,7 +33,8 @@ def are_in_use() -> bool:
     return len(getattr(SyncToAsync, "context_to_thread_executor", ())) > 0
 
 
-def _close_connections() -> None:
+def close_connections() -> None:
+    """Close this thread's database connections."""
     for connection in connections.all(initialized_only=True):
         if not connection.in_atomic_block:  # a TestCase's transaction must outlive the stream
             connection.close()

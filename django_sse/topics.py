@@ -12,6 +12,10 @@ from django_sse.exceptions import TopicError
 MAX_LENGTH = 200
 #: Topics of this package itself start so.
 RESERVED_PREFIX = "sse-"
+#: What tells every process whose access has ended.
+CONTROL_TOPIC = f"{RESERVED_PREFIX}control"
+#: The topics of users start so.
+USER_PREFIX = "user."
 
 _VALID = re.compile(rf"[^\s\x00-\x1f\x7f-\x9f\ud800-\udfff]{{1,{MAX_LENGTH}}}")
 _GROUP = re.compile(r"[A-Za-z0-9\-_.]{1,99}")
@@ -48,4 +52,4 @@ def user_topic(user: object) -> str:
     if pk is None:
         msg = f"{user!r} has no topic: it is anonymous or not saved"
         raise TopicError(msg)
-    return check_topic(f"user.{pk}")
+    return check_topic(f"{USER_PREFIX}{pk}")

@@ -10,13 +10,14 @@ from django.utils.cache import add_never_cache_headers
 from django.utils.decorators import classonlymethod
 from django.views import View
 
-from django_sse.access import own_topic, session_seconds, sort_topics
+from django_sse.access import own_topic, session_seconds, sort_topics, visitor_of
 from django_sse.conf import get_settings
 from django_sse.exceptions import CursorError, TopicError
 from django_sse.history import get_history
 from django_sse.hub import Hub
 from django_sse.positions import Cursor
-from django_sse.responses import WSGI_REFUSAL, EventStreamResponse, is_asgi, last_event_id
+from django_sse.requests import is_asgi, last_event_id
+from django_sse.responses import WSGI_REFUSAL, EventStreamResponse
 from django_sse.streams import Stream
 from django_sse.threads import release_request
 from django_sse.topics import check_topic
@@ -124,7 +125,7 @@ class EventStreamView(_OpenView):
             malformed=malformed,
             refused=self.refused,
             seconds=None if own is None else await session_seconds(request),
-            user=own,
+            visitor=await visitor_of(request),
             first_state=self._first_state if has_state else None,
             # The project's code runs as if in its request; ours has no use for one.
             context=copy_context() if has_state else None,

@@ -15,14 +15,16 @@ from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client
 from django.urls import path
 
-from django_sse import access, markup, publishing
+from django_sse import access
 from django_sse.apps import _stamp
+from django_sse.hearing import _Hearing
+from django_sse.requests import STARTED
 
 
 def view(request: HttpRequest) -> HttpResponse:
     """Answer with when the request began, as the tags see it."""
     carrier = request.scope if isinstance(request, ASGIRequest) else request.META
-    return HttpResponse(str(carrier[markup.STARTED]))
+    return HttpResponse(str(carrier[STARTED]))
 
 
 urlpatterns = [path("", view)]
@@ -30,10 +32,10 @@ stamped = pytest.mark.urls(__name__)
 
 
 @pytest.fixture(autouse=True)
-def hearing(monkeypatch: pytest.MonkeyPatch) -> publishing._Hearing:
+def hearing(monkeypatch: pytest.MonkeyPatch) -> _Hearing:
     """Begin with a process that no request has come to."""
-    hearing = publishing._Hearing()
-    monkeypatch.setattr(publishing, "_hearing", hearing)
+    hearing = _Hearing()
+    monkeypatch.setattr("django_sse.hearing._hearing", hearing)
     return hearing
 
 
@@ -117,7 +119,7 @@ def test_the_order_of_apps_does_not_matter(shop: Path) -> None:
 
 
 @stamped
-def test_a_request_is_stamped_under_wsgi(client: Client, hearing: publishing._Hearing) -> None:
+def test_a_request_is_stamped_under_wsgi(client: Client, hearing: _Hearing) -> None:
     """Its beginning stands in its environ, by the monotonic clock."""
     before = time.monotonic()
 
@@ -128,9 +130,7 @@ def test_a_request_is_stamped_under_wsgi(client: Client, hearing: publishing._He
 
 
 @stamped
-async def test_a_request_is_stamped_under_asgi(
-    async_client: AsyncClient, hearing: publishing._Hearing
-) -> None:
+async def test_a_request_is_stamped_under_asgi(async_client: AsyncClient, hearing: _Hearing) -> None:
     """Its beginning stands in its scope."""
     before = time.monotonic()
 
@@ -141,7 +141,7 @@ async def test_a_request_is_stamped_under_asgi(
 
 
 @pytest.mark.parametrize("given", [{}, {"environ": None, "scope": None}])
-def test_other_servers_may_send_nothing(given: Any, hearing: publishing._Hearing) -> None:
+def test_other_servers_may_send_nothing(given: Any, hearing: _Hearing) -> None:
     """Where the signal brings neither environ nor scope, the request still counts."""
     _stamp(sender=None, signal=request_started, **given)
 

@@ -128,6 +128,7 @@ WRONG_VALUES: dict[tuple[str, str], list[Any]] = {
     ("HEARTBEAT", SECONDS): [0, -1, "15", None, True, float("nan"), float("inf")],
     ("RETRY", SECONDS): [0, "3"],
     ("CHECK", SECONDS): [0, "5"],
+    ("RECHECK", "it must be a number of seconds above 0, or None"): [0, -1, "60", True],
     ("MAX_AGE", SECONDS): [0, None],
     ("MAX_STREAMS", LIMIT): [0, -1, 1.5, "1", True],
     ("MAX_STREAMS_PER_USER", LIMIT): [0, -1, 1.5, "1", True],

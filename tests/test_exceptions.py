@@ -42,8 +42,10 @@ def test_the_public_names_are_these() -> None:
         "SSEError",
         "TopicError",
         "aget_cursor",
+        "arevoke",
         "asend_event",
         "get_cursor",
+        "revoke",
         "send_event",
         "user_topic",
     ]

@@ -22,7 +22,7 @@ from django_sse.groups import Groups
 from django_sse.hub import Hub
 from django_sse.layers import encode_message
 from django_sse.positions import Batch
-from django_sse.topics import group_name
+from django_sse.topics import CONTROL_TOPIC, group_name
 from tests.exchange import Exchange, open_exchange
 from tests.waiting import eventually, turns
 
@@ -36,6 +36,7 @@ class Watcher:
         self.flushed = 0
         self.beats: list[float] = []
         self.fault: Exception | None = None
+        self.visitor: Any = None
         self.user: str | None = None
         self.is_gone = False
 
@@ -137,7 +138,7 @@ async def test_nothing_runs_before_the_first_stream(exchange: Exchange) -> None:
     await follow(exchange, "news")
     await follow(exchange, "news")
     await turns()
-    assert task_names(exchange.hub) == ["Groups.receive", "Hub._beating", "Hub._checking"]
+    assert task_names(exchange.hub) == ["Groups.receive", "Hub._beating", "Hub._checking", "_rechecking"]
 
 
 async def test_without_a_layer_the_local_bell_is_enough(
@@ -153,7 +154,7 @@ async def test_without_a_layer_the_local_bell_is_enough(
     await turns()
 
     assert watcher.texts == ["1"]
-    assert task_names(alone) == ["Hub._beating", "Hub._checking"]
+    assert task_names(alone) == ["Hub._beating", "Hub._checking", "_rechecking"]
     monkeypatch.setattr(hub, "LINGER", 0.0)
     alone.unfollow(watcher, ["news"])
     await alone.check()
@@ -290,7 +291,7 @@ async def test_a_lost_announcement_is_found_by_the_tail_check(exchange: Exchange
 
     await exchange.hub.check()
     await eventually(lambda: (news.texts, prices.texts) == (["1"], ["2"]))
-    assert exchange.history.tails == [("news", "prices")]
+    assert exchange.history.tails == [(CONTROL_TOPIC, "news", "prices")]
 
 
 async def test_the_tail_check_comes_by_itself(settings: Settings) -> None:
@@ -322,7 +323,7 @@ FORGERIES: list[dict[str, Any]] = [
     {"type": None},
     {"topic": None},
     {"topic": "two words"},
-    {"topic": "sse-control"},
+    {"topic": "sse-other"},
     {"offset": "1"},
     {"offset": -1},
     {"offset": True},
@@ -637,7 +638,8 @@ async def test_a_follower_outlives_its_last_stream_for_a_while(
     await exchange.hub.check()
     assert exchange.hub.followers == {}
     await eventually(lambda: members(exchange, "news") == [])
-    assert exchange.hub._idle == groups_of(exchange.hub).joined == {}
+    assert exchange.hub._idle == {}
+    assert [*groups_of(exchange.hub).joined] == [CONTROL_TOPIC]
 
 
 async def test_unfollow_is_idempotent(exchange: Exchange) -> None:
@@ -715,7 +717,7 @@ async def test_a_topic_that_is_being_left_is_not_renewed(
     await eventually(lambda: members(exchange, "news") == [])
     await turns()
     assert members(exchange, "news") == []
-    assert groups_of(exchange.hub).joined == {}
+    assert [*groups_of(exchange.hub).joined] == [CONTROL_TOPIC]
 
 
 async def test_a_topic_that_was_left_during_its_renewal(
@@ -737,7 +739,7 @@ async def test_a_topic_that_was_left_during_its_renewal(
     await eventually(lambda: members(exchange, "news") == [])
     await turns()
     assert members(exchange, "news") == []
-    assert groups_of(exchange.hub).joined == {}
+    assert [*groups_of(exchange.hub).joined] == [CONTROL_TOPIC]
 
 
 async def test_a_layer_that_fails_at_leaving_keeps_nobody(
@@ -802,10 +804,10 @@ async def test_followers_start_at_once(exchange: Exchange) -> None:
     watcher = Watcher()
     exchange.hub.add(watcher)
     following = asyncio.create_task(exchange.hub.follow(watcher, ["a", "b", "c"]))
-    await eventually(lambda: len(exchange.history.tails) == 3)
+    await eventually(lambda: len(exchange.history.tails) == 4)  # and of the control topic
     assert not following.done()
     check = asyncio.create_task(exchange.hub.check())  # which asks for no topic that has not started
-    await eventually(lambda: exchange.history.tails[3:] == [()])
+    await eventually(lambda: exchange.history.tails[4:] == [()])
     exchange.history.gate.set()
 
     assert [follower.topic for follower in await following] == ["a", "b", "c"]

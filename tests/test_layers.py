@@ -354,7 +354,7 @@ def test_messages_are_plain() -> None:
         {"type": "chat.message"},
         {"topic": None},
         {"topic": "two words"},
-        {"topic": "sse-control"},
+        {"topic": "sse-other"},
         {"topic": ["orders"]},
         {"offset": -1},
         {"offset": MAX_OFFSET + 1},

@@ -21,6 +21,7 @@ from django_sse import markup
 from django_sse.exceptions import HistoryError, TopicError
 from django_sse.history import Gone, get_history
 from django_sse.positions import Cursor
+from django_sse.requests import STARTED
 from django_sse.wire import Event
 
 STATIC = Path(markup.__file__).parent / "static" / "django_sse"
@@ -129,9 +130,9 @@ async def test_cursor_of_the_rendering(make: Callable[[str], HttpRequest], setti
     append("orders")
     request = request_of(make=make)
     carrier: Any = getattr(request, "scope", None) or request.environ  # type: ignore[attr-defined]
-    carrier[markup.STARTED] = time.monotonic() - 100
+    carrier[STARTED] = time.monotonic() - 100
     assert await replayed(markup.stream(request, ["orders"]), "orders") == ["orders"]
-    del carrier[markup.STARTED]
+    del carrier[STARTED]
     assert await replayed(markup.stream(request, ["orders"]), "orders") == []
 
 
@@ -139,7 +140,7 @@ async def test_margin() -> None:
     """The cursor lies RENDER_MARGIN before the request: clocks and commits are not that exact."""
     append("orders", "orders")
     request = request_of()
-    request.environ[markup.STARTED] = time.monotonic()  # type: ignore[attr-defined]
+    request.environ[STARTED] = time.monotonic()  # type: ignore[attr-defined]
     assert await replayed(markup.stream(request, ["orders"]), "orders") == ["orders", "orders"]
 
 

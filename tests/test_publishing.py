@@ -32,20 +32,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pytest_django import DjangoCaptureOnCommitCallbacks, Settings
 
-from django_sse import layers, publishing
+from django_sse import hearing, layers
 from django_sse.exceptions import EventError, HistoryError, PublishError, TopicError
+from django_sse.hearing import note_request
 from django_sse.history import MemoryHistory, get_history
 from django_sse.positions import Cursor, Entry
 from django_sse.publishing import (
     aget_cursor,
+    arevoke,
     asend_event,
     get_cursor,
     make_event,
-    note_request,
+    revoke,
     send_event,
     topics_of,
 )
+from django_sse.revocations import Revocation
 from django_sse.signals import event_sent
+from django_sse.topics import CONTROL_TOPIC
 from django_sse.wire import Event, Parser, encode
 from tests.test_layers import Ear
 from tests.test_wire import LINE_ENDS
@@ -71,7 +75,7 @@ def process(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Begin with an empty history, nobody who hears, and nothing said yet."""
     settings.DJANGO_SSE = {}
     monkeypatch.setattr(layers, "_process", layers._Process())
-    monkeypatch.setattr(publishing, "_hearing", publishing._Hearing())
+    monkeypatch.setattr(hearing, "_hearing", hearing._Hearing())
 
 
 @pytest.fixture(params=["send_event", "asend_event"])
@@ -558,7 +562,7 @@ class NotedConnection:
 def test_the_database_is_the_one_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """An event waits for the commit of the database `using`, and of no other."""
     default, other = NotedConnection(), NotedConnection()
-    monkeypatch.setattr(publishing, "connections", {"default": default, "other": other})
+    monkeypatch.setattr("django_sse.publishing.connections", {"default": default, "other": other})
 
     send_event("orders", "order-saved", 1, using="other")
 
@@ -710,6 +714,73 @@ async def test_a_cursor_of_a_wrong_topic_is_refused() -> None:
         await aget_cursor("orders", "two words")
 
 
+# -- revoking ----------------------------------------------------------------------------------------
+
+
+def revoked() -> list[str]:
+    """Return the users who were revoked, in order."""
+    history = get_history()
+    assert isinstance(history, MemoryHistory)
+    entries = history._logs[CONTROL_TOPIC].entries.values() if CONTROL_TOPIC in history._logs else ()
+    return [Revocation.of(entry.event).user for entry in entries]
+
+
+async def test_both_ways_to_revoke() -> None:
+    """A user is revoked by either; it is no event of the project's, so no signal tells of it."""
+    told: list[object] = []
+
+    def note(**arguments: object) -> None:
+        told.append(arguments)
+
+    event_sent.connect(note)
+    try:
+        await arevoke(User(pk=1))
+        await sync_to_async(revoke)(User(pk=2))
+    finally:
+        event_sent.disconnect(note)
+    assert revoked() == ["user.1", "user.2"]
+    assert told == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_revocation_waits_for_the_commit() -> None:
+    """What a rollback undoes ends nothing; on request it is told at once."""
+    with suppress(Rollback), transaction.atomic():
+        revoke(User(pk=1))
+        raise Rollback
+    assert revoked() == []
+    with transaction.atomic():
+        revoke(User(pk=1))
+        assert revoked() == []
+    assert revoked() == ["user.1"]
+    with suppress(Rollback), transaction.atomic():
+        revoke(User(pk=2), on_commit=False)
+        raise Rollback
+    assert revoked() == ["user.1", "user.2"]
+
+
+async def test_a_revocation_that_cannot_be_told(
+    broken: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Told now it raises, so that the caller knows; after a commit it is logged."""
+    monkeypatch.setattr(BrokenHistory, "broken", {CONTROL_TOPIC})
+    with pytest.raises(PublishError, match=r"'user\.1' do not end"):
+        await arevoke(User(pk=1))
+    with pytest.raises(PublishError, match=r"'user\.1' do not end"):
+        await sync_to_async(revoke)(User(pk=1), on_commit=False)
+    assert caplog.text == ""
+    await sync_to_async(revoke)(User(pk=1))
+    assert "An event was not sent" in caplog.text
+
+
+async def test_who_cannot_be_revoked() -> None:
+    """A visitor has no account, and so no streams that are theirs."""
+    with pytest.raises(TopicError, match="anonymous"):
+        await arevoke(AnonymousUser())
+    with pytest.raises(SynchronousOnlyOperation, match="arevoke"):
+        revoke(User(pk=1))
+
+
 # -- a process that nobody hears -----------------------------------------------------------------------
 
 
@@ -813,10 +884,10 @@ def test_a_forked_child_is_told_for_itself() -> None:
 import os
 import django
 django.setup()
-from django_sse import publishing, send_event
+from django_sse import hearing, send_event
 
-publishing.note_request()
-publishing._hearing.lock.acquire()
+hearing.note_request()
+hearing._hearing.lock.acquire()
 send_event("orders", "order-saved", 1)
 if os.fork() == 0:
     send_event("orders", "order-saved", 2)

@@ -55,7 +55,7 @@ def test_a_transactions_connection_is_kept(monkeypatch: pytest.MonkeyPatch) -> N
 
     with monkeypatch.context() as patch:
         patch.setattr(DatabaseWrapper, "is_in_memory_db", lambda _: False)
-        threads._close_connections()
+        threads.close_connections()
     assert User.objects.count() == 1
 
 

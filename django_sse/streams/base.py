@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 from django_sse.conf import Settings
 from django_sse.hub import Hub
 from django_sse.signals import stream_closed, stream_opened
+from django_sse.visitors import Visitor
 from django_sse.wire import HEARTBEAT, Event, encode, encode_retry
 
 logger = logging.getLogger(__name__)
@@ -63,18 +64,20 @@ class BaseStream(ABC):
         "reason",
         "seconds",
         "settings",
-        "user",
+        "visitor",
     )
 
-    def __init__(self, *, settings: Settings, seconds: float | None = None, user: str | None = None) -> None:
+    def __init__(
+        self, *, settings: Settings, seconds: float | None = None, visitor: Visitor | None = None
+    ) -> None:
         #: Seconds that it may live; spread, so that streams which came together do not come back so.
         self.seconds = settings.MAX_AGE * random.uniform(0.8, 1.0)  # noqa: S311  (not a secret)
         self.reason = "age"
         if seconds is not None and seconds < self.seconds:
             self.seconds, self.reason = seconds, "session"
         self.settings = settings
-        #: Whose it is: the user's own topic; None for anonymous visitors.
-        self.user = user
+        #: Whose it is; None for anonymous visitors.
+        self.visitor = visitor
         self.ended = False
         self._hub: Hub | None = None
         self._outlet: Outlet | None = None
@@ -84,6 +87,11 @@ class BaseStream(ABC):
         self._closed = False
         self._scheduled = False
         self._silent = False
+
+    @property
+    def user(self) -> str | None:
+        """Whose it is: the user's own topic; None for anonymous visitors."""
+        return None if self.visitor is None else self.visitor.user
 
     @property
     def hub(self) -> Hub:

@@ -18,6 +18,7 @@ from django_sse.history import Gone, Page
 from django_sse.positions import MAX_SEGMENT, Batch, Cursor, Entry, Position, encode_segment, frame
 from django_sse.streams.base import BaseStream, Outlet, reserved_event
 from django_sse.streams.places import Place, Reset, State
+from django_sse.visitors import Visitor
 from django_sse.wire import Event, check_not_reserved, encode
 
 logger = logging.getLogger(__name__)
@@ -31,8 +32,8 @@ class Stream(BaseStream):
 
     ``cursor`` is where the client stands: None where it brought none. ``malformed`` tells that it
     brought one that does not parse, which is answered by a reset. ``seconds`` bounds its life beside
-    MAX_AGE. ``user`` is whose it is, which MAX_STREAMS_PER_USER counts. ``first_state`` is asked for
-    events for topics that start fresh or were reset, in ``context``.
+    MAX_AGE. ``visitor`` is whose it is, whose access may end. ``first_state`` is asked for events for topics
+    that start fresh or were reset, in ``context``.
     """
 
     __slots__ = (
@@ -62,11 +63,11 @@ class Stream(BaseStream):
         malformed: bool = False,
         refused: Collection[str] = (),
         seconds: float | None = None,
-        user: str | None = None,
+        visitor: Visitor | None = None,
         first_state: FirstState | None = None,
         context: Context | None = None,
     ) -> None:
-        super().__init__(settings=settings, seconds=seconds, user=user)
+        super().__init__(settings=settings, seconds=seconds, visitor=visitor)
         self._topics = tuple(dict.fromkeys(topics))
         self._cursor = cursor
         self._malformed = malformed
@@ -105,8 +106,12 @@ class Stream(BaseStream):
             self.hub.unfollow(self, self._topics)
             return
         self._starting = None
-        self.attach(followers)
-        self.opened()
+        self.hub.fan_out.settle()
+        if self.visitor is not None and self.hub.revocations.covers(self.visitor):
+            self.hub.streams.end([self], "revoked", drop=True)
+        if not self.over():
+            self.attach(followers)
+            self.opened()
 
     def _leave(self) -> None:
         if self._starting is not None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from django_sse import layers
 from django_sse.positions import Cursor, Entry
 from django_sse.streams import Stream
+from django_sse.topics import CONTROL_TOPIC
 from tests.simulation.cast import Cast
 from tests.simulation.history import WorldHistory
 from tests.simulation.layer import Bus, WorldLayer
@@ -113,7 +114,10 @@ class Process:
         held: dict[str, list[object]] = {"streams": [*hub.streams], "followers": [*hub.followers]}
         assert hub.groups is not None
         held |= {"idle": [*hub._idle], "joined": [*hub.groups.joined], "wanted": [*hub.groups._wanted]}
-        left = [f"{name}: {values}" for name, values in held.items() if values]
-        if len(hub._tasks) > 3:  # they receive, check and beat
-            left.append(f"{len(hub._tasks)} tasks")
+        # The control topic is followed as long as the hub lives.
+        left = [f"{name}: {values}" for name, values in held.items() if set(values) - {CONTROL_TOPIC}]
+        # They receive, check, beat and ask again; and may just renew the one group that stays.
+        tasks = [task for task in hub._tasks if task is not hub._renewing]
+        if len(tasks) > 4:
+            left.append(f"{len(tasks)} tasks")
         return left

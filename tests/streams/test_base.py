@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Collection
 from dataclasses import replace
 from threading import Thread
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from django_sse.conf import get_settings
 from django_sse.exceptions import HistoryError
 from django_sse.followers import Follower
 from django_sse.streams import IteratorStream, Stream
+from django_sse.visitors import Visitor
 from django_sse.wire import HEARTBEAT
 from tests.exchange import Exchange, open_exchange
 from tests.streams.clients import Client
@@ -29,7 +31,8 @@ async def exchange(settings: Settings) -> AsyncIterator[Exchange]:
 
 def make(*topics: str, seconds: float | None = None, user: str | None = None) -> Stream:
     """Return a stream."""
-    return Stream(topics or ("a",), settings=get_settings(), seconds=seconds, user=user)
+    visitor = None if user is None else Visitor(user=user, began=monotonic())
+    return Stream(topics or ("a",), settings=get_settings(), seconds=seconds, visitor=visitor)
 
 
 async def connect(*topics: str, seconds: float | None = None) -> Client:
