@@ -4,7 +4,7 @@ The only reader of ``django.conf.settings``: everything else asks `get_settings`
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from functools import cache
@@ -55,11 +55,15 @@ class Settings:
     MAX_EVENT: int = 1_048_576
     #: How far a page's cursor reaches back before its request began.
     RENDER_MARGIN: float = 2.0
+    #: Other sites whose pages may follow streams, with credentials: ``"https://www.example.com"``.
+    ALLOWED_ORIGINS: Collection[str] = ()
     #: What encodes ``data``.
     JSON_ENCODER: type[JSONEncoder] = DjangoJSONEncoder
 
 
 _KEYS = tuple(field.name for field in fields(Settings))
+#: As browsers write it (RFC 6454, 6.2): no path, no slash at the end; never "null", which is anybody's.
+_ORIGIN = re.compile(r"https?://[a-z0-9.\-_]+(:[0-9]{1,5})?|https?://\[[0-9a-f:.]+\](:[0-9]{1,5})?")
 _GROUP_PREFIX = re.compile(r"[A-Za-z0-9\-_.]{1,40}")
 
 
@@ -123,6 +127,14 @@ def _is_layer(value: object) -> bool:
     )
 
 
+def _is_origins(value: object) -> bool:
+    return (
+        isinstance(value, Collection)
+        and not isinstance(value, str)
+        and all(isinstance(one, str) and _ORIGIN.fullmatch(one) is not None for one in value)
+    )
+
+
 def _is_group_prefix(value: object) -> bool:
     return isinstance(value, str) and _GROUP_PREFIX.fullmatch(value) is not None
 
@@ -157,6 +169,7 @@ _RULES: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "MAX_STREAMS_PER_USER": _LIMIT,
     "MAX_PENDING": _COUNT,
     "MAX_EVENT": _COUNT,
+    "ALLOWED_ORIGINS": (_is_origins, "a list of origins such as 'https://www.example.com', without a path"),
     "RENDER_MARGIN": (_is_number, "a number of seconds, 0 or more"),
 }
 

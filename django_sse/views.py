@@ -12,16 +12,18 @@ from django.views import View
 
 from django_sse.access import own_topic, session_seconds, sort_topics, visitor_of
 from django_sse.conf import get_settings
-from django_sse.exceptions import CursorError, TopicError
+from django_sse.exceptions import CursorError, HistoryError, TopicError
 from django_sse.history import get_history
 from django_sse.hub import Hub
+from django_sse.origins import foreign_origin, is_allowed, let_read, preflight
 from django_sse.positions import Cursor
 from django_sse.requests import is_asgi, last_event_id
-from django_sse.responses import WSGI_REFUSAL, EventStreamResponse
-from django_sse.streams import Stream
+from django_sse.responses import HEADERS, WSGI_REFUSAL, EventStreamResponse
+from django_sse.signed_urls import TOKEN, Grant, read_token
+from django_sse.streams import Stream, reserved_event
 from django_sse.threads import release_request
 from django_sse.topics import check_topic
-from django_sse.wire import Event
+from django_sse.wire import Event, encode, encode_retry
 
 #: Checks that may fail, one after the other, before a process is not ready: the longest pause is 1.2 x CHECK.
 _CHECKS: Final = 2.4
@@ -71,15 +73,30 @@ class EventStreamView(_OpenView):
     As it is, it follows the signed-in user's own topic and the topics that the request asks for with
     ``?topic=`` and the project's rules allow. With ``as_view(topics=["room.{pk}"])`` it follows those,
     filled from the URL's captures, which may not hold dots: deciding who may call the view is then the
-    project's own business. Subclasses may override `get_topics` and `on_connect`.
+    project's own business. An address of `signed_stream_url` is its user's. Subclasses may override
+    `get_topics` and `on_connect`.
 
     Answers 401 where nothing may be followed and signing in would help, 403 where it would not, 400 for too
     many topics, 501 under WSGI.
     """
 
     topics: Sequence[str] | None = None
+    _asked: Collection[str] = ()
     #: What `get_topics` has refused, named in ``sse-open``.
     refused: Collection[str] = ()
+
+    async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
+        """Answer pages of this site, and of those that the project allows."""
+        origin = foreign_origin(request)
+        if not is_allowed(origin):
+            return _sentence(
+                403,
+                "Pages of another site may not follow these streams. The project allows them with "
+                "DJANGO_SSE['ALLOWED_ORIGINS'].\n",
+            )
+        response = preflight(request) or await super().dispatch(request, *args, **kwargs)  # type: ignore[misc]
+        let_read(response, origin)
+        return response
 
     async def get_topics(self, request: HttpRequest) -> Collection[str]:
         """Return the topics to follow; asked again at every connect."""
@@ -90,7 +107,7 @@ class EventStreamView(_OpenView):
             except TopicError as error:
                 raise Http404(str(error)) from error
         own = await own_topic(request)
-        allowed, self.refused = await sort_topics(request, request.GET.getlist("topic"))
+        allowed, self.refused = await sort_topics(request, self._asked)
         return list(dict.fromkeys([own, *allowed] if own is not None else allowed))
 
     async def on_connect(self, request: HttpRequest, topics: Collection[str]) -> Iterable[Event]:  # noqa: ARG002
@@ -102,9 +119,14 @@ class EventStreamView(_OpenView):
         if not is_asgi(request):
             return _sentence(501, WSGI_REFUSAL)
         settings = get_settings()
-        asked = request.GET.getlist("topic")
-        if len(asked) > settings.MAX_TOPICS:
-            return _too_many(len(asked), settings.MAX_TOPICS)
+        get_history()  # a wrong configuration must be this request's error, not a stream that ends at once
+        grant = await _grant_of(request)
+        if isinstance(grant, HttpResponse):
+            return grant
+        visitor = await visitor_of(request) if grant is None else grant.sign_in(request)
+        self._asked = request.GET.getlist("topic") if grant is None else grant.topics
+        if len(self._asked) > settings.MAX_TOPICS:
+            return _too_many(len(self._asked), settings.MAX_TOPICS)
         followed = await self.get_topics(request)
         if isinstance(followed, str):
             msg = f"{type(self).__qualname__}.get_topics() returned {followed!r}: return a list of topics"
@@ -112,10 +134,8 @@ class EventStreamView(_OpenView):
         topics = [check_topic(topic) for topic in followed]
         if len(topics) > settings.MAX_TOPICS:
             return _too_many(len(topics), settings.MAX_TOPICS)
-        own = await own_topic(request)
         if not topics:
-            return _nothing_allowed(signed_in=own is not None)
-        get_history()  # a wrong configuration must be this request's error, not a stream that ends at once
+            return _nothing_allowed(signed_in=visitor is not None)
         cursor, malformed = _cursor(request)
         has_state = type(self).on_connect is not EventStreamView.on_connect
         stream = Stream(
@@ -124,8 +144,8 @@ class EventStreamView(_OpenView):
             cursor=cursor,
             malformed=malformed,
             refused=self.refused,
-            seconds=None if own is None else await session_seconds(request),
-            visitor=await visitor_of(request),
+            seconds=grant.seconds if grant else await session_seconds(request) if visitor else None,
+            visitor=visitor,
             first_state=self._first_state if has_state else None,
             # The project's code runs as if in its request; ours has no use for one.
             context=copy_context() if has_state else None,
@@ -155,6 +175,20 @@ def _cursor(request: HttpRequest) -> tuple[Cursor | None, bool]:
         return Cursor.parse(text), False
     except CursorError:
         return None, True
+
+
+async def _grant_of(request: HttpRequest) -> Grant | HttpResponse | None:
+    """Return what a signed address gives, None for any other; or the answer where it gives nothing."""
+    token = request.GET.get(TOKEN)
+    if token is None:
+        return None
+    try:
+        grant = await read_token(token)
+    except HistoryError:
+        # Nobody can tell now; EventSource would stop for good at any status but 200.
+        closing = reserved_event("sse-close", reason="error", reconnect=True)
+        return HttpResponse(encode_retry(get_settings().RETRY) + encode(closing), headers=HEADERS)
+    return grant or _sentence(401, "This address is not good, or not any more: ask for a new one.\n")
 
 
 def _nothing_allowed(*, signed_in: bool) -> HttpResponse:

@@ -138,6 +138,17 @@ WRONG_VALUES: dict[tuple[str, str], list[Any]] = {
         "MAX_TOPICS",
         "a whole number from 1 to 110: the cursor of more topics would not fit in a header",
     ): [0, 1.5, "1", True, MAX_CURSOR_TOPICS + 1],
+    ("ALLOWED_ORIGINS", "it must be a list of origins such as 'https://www.example.com', without a path"): [
+        "https://www.example.com",
+        ["*"],
+        ["null"],
+        ["www.example.com"],
+        ["https://www.example.com/"],
+        ["https://WWW.example.com"],
+        ["https://www.example.com\n"],
+        [b"https://www.example.com"],
+        None,
+    ],
     ("RENDER_MARGIN", "a number of seconds, 0 or more"): [-0.1, "2", None, False],
     (
         "GROUP_PREFIX",

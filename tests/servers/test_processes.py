@@ -2,7 +2,8 @@
 
 import asyncio
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import httpx
@@ -81,6 +82,38 @@ async def test_a_client_goes_on_at_another_process(sites: list[ServerProcess]) -
         await client.follow(until=20)
     assert client.faults() == {"lost": 0, "twice": 0, "disordered": 0, "resets": 0}
     assert [data["n"] for data in client.received["soak.a"]] == [*range(10), *range(10)]
+
+
+async def test_whose_access_is_revoked_in_one_process(sites: list[ServerProcess]) -> None:
+    """Their streams end in all of them at once, and nobody else's; back again they are asked again."""
+    async with asyncio.timeout(60), httpx.AsyncClient(timeout=30) as http, AsyncExitStack() as stack:
+        lines: list[tuple[str, AsyncIterator[str]]] = []
+        for site in sites:
+            for user in ("1", "2"):
+                params = {"topic": "soak.a", "as": user}
+                stream = http.stream("GET", f"{site.base_url}/events/", params=params)
+                response = await stack.enter_async_context(stream)
+                lines.append((user, response.aiter_lines()))
+        for _, each in lines:
+            assert "event: sse-open" in [line async for line in until(each, "event: sse-open")]
+        (await http.get(f"{sites[0].base_url}/revoke", params={"user": "1"})).raise_for_status()
+        for user, each in lines:
+            if user == "1":
+                rest = [line async for line in each]
+                assert 'data: {"reason":"revoked","reconnect":true}' in rest
+        params = {"topic": "soak.a", "count": "1", "size": "1"}
+        (await http.get(f"{sites[1].base_url}/burst", params=params)).raise_for_status()
+        for user, each in lines:
+            if user == "2":
+                assert "event: tick" in [line async for line in until(each, "event: tick")]
+
+
+async def until(lines: AsyncIterator[str], last: str) -> AsyncIterator[str]:
+    """Give the lines as far as one of them."""
+    async for line in lines:
+        yield line
+        if line == last:
+            break
 
 
 async def test_a_script_is_heard(sites: list[ServerProcess], environment: dict[str, str]) -> None:

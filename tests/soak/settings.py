@@ -6,6 +6,7 @@ from typing import Any
 SECRET_KEY = "of the soak tests"
 ALLOWED_HOSTS = ["127.0.0.1"]
 INSTALLED_APPS = ["django_sse", "tests.soak"]
+MIDDLEWARE = ["tests.soak.urls.believe"]
 ROOT_URLCONF = "tests.soak.urls"
 CHANNEL_LAYERS: dict[str, dict[str, Any]] = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 

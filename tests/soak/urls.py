@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 from uuid import uuid4
 
-from django.http import HttpRequest, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import include, path
+from django.utils.decorators import async_only_middleware
 
-from django_sse import asend_event, send_event
+from django_sse import arevoke, asend_event, send_event
 from django_sse.exceptions import PublishError
 from django_sse.hub import Hub
 
@@ -98,6 +99,38 @@ async def burst(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"sent": count})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """A user of a site without accounts."""
+
+    pk: str
+    is_authenticated: bool = True
+
+
+@async_only_middleware
+def believe(get_response: Any) -> Any:
+    """Take each visitor for the user that the query names."""
+
+    async def middleware(request: HttpRequest) -> HttpResponse:
+        if "as" in request.GET:
+            person = Person(pk=request.GET["as"])
+
+            async def auser() -> Person:
+                return person
+
+            request.auser = auser  # type: ignore[assignment]
+        response: HttpResponse = await get_response(request)
+        return response
+
+    return middleware
+
+
+async def end_access(request: HttpRequest) -> JsonResponse:
+    """Revoke a user's access."""
+    await arevoke(Person(pk=request.GET["user"]))
+    return JsonResponse({})
+
+
 async def health(request: HttpRequest) -> JsonResponse:
     """Tell how many threads there are, and what the hub has counted."""
     return JsonResponse({"threads": threading.active_count(), **asdict(Hub.current().snapshot())})
@@ -108,4 +141,5 @@ urlpatterns = [
     path("publish", publish),
     path("burst", burst),
     path("health", health),
+    path("revoke", end_access),
 ]
