@@ -10,13 +10,18 @@ MIDDLEWARE = ["tests.soak.urls.believe"]
 ROOT_URLCONF = "tests.soak.urls"
 CHANNEL_LAYERS: dict[str, dict[str, Any]] = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 
+DJANGO_SSE: dict[str, Any] = {}
+
 if "SOAK_REDIS" in os.environ:
     CHANNEL_LAYERS["default"] = {
         "BACKEND": os.environ["SOAK_LAYER"],
         "CONFIG": {"hosts": [os.environ["SOAK_REDIS"]]},
     }
     # Unless told otherwise nothing is found by the tail check: what arrives, a doorbell announced.
-    DJANGO_SSE: dict[str, Any] = {"CHECK": float(os.environ.get("SOAK_CHECK", "3600"))}
+    DJANGO_SSE["CHECK"] = 3600.0
+
+if "SOAK_CHECK" in os.environ:
+    DJANGO_SSE["CHECK"] = float(os.environ["SOAK_CHECK"])
 
 if "SOAK_HISTORY" in os.environ:
     DJANGO_SSE["HISTORY"] = {
@@ -25,9 +30,7 @@ if "SOAK_HISTORY" in os.environ:
     }
 
 if "SOAK_LENGTH" in os.environ:
-    DJANGO_SSE = {
-        "HISTORY": {
-            "BACKEND": "django_sse.history.MemoryHistory",
-            "OPTIONS": {"length": int(os.environ["SOAK_LENGTH"])},
-        }
+    DJANGO_SSE["HISTORY"] = {
+        "BACKEND": "django_sse.history.MemoryHistory",
+        "OPTIONS": {"length": int(os.environ["SOAK_LENGTH"])},
     }

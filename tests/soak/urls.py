@@ -1,6 +1,7 @@
 """What the server under load can be told to do."""
 
 import asyncio
+import os
 import threading
 import time
 from dataclasses import asdict, dataclass
@@ -11,12 +12,15 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import include, path
 from django.utils.decorators import async_only_middleware
 
-from django_sse import arevoke, asend_event, send_event
+from django_sse import arevoke, asend_event, hub, send_event
 from django_sse.exceptions import PublishError
 from django_sse.hub import Hub
 
 #: Seconds before an event is sent again.
 PAUSE: Final = 0.05
+
+if "SOAK_LINGER" in os.environ:
+    vars(hub)["LINGER"] = float(os.environ["SOAK_LINGER"])  # a test need not wait so long
 
 _jobs: dict[str, list[asyncio.Task[None] | threading.Thread]] = {}
 
@@ -94,8 +98,9 @@ async def publish(request: HttpRequest) -> JsonResponse:
 async def burst(request: HttpRequest) -> JsonResponse:
     """Send `count` events of `size` characters without a pause."""
     topic, count, size = request.GET["topic"], int(request.GET["count"]), int(request.GET["size"])
+    filler = request.GET.get("filler", "x") * size
     for n in range(count):
-        await asend_event(topic, "tick", {"publisher": 0, "n": n, "filler": "x" * size})
+        await asend_event(topic, "tick", {"publisher": 0, "n": n, "filler": filler})
     return JsonResponse({"sent": count})
 
 
@@ -132,8 +137,13 @@ async def end_access(request: HttpRequest) -> JsonResponse:
 
 
 async def health(request: HttpRequest) -> JsonResponse:
-    """Tell how many threads there are, and what the hub has counted."""
-    return JsonResponse({"threads": threading.active_count(), **asdict(Hub.current().snapshot())})
+    """Tell what the process holds, and what the hub has counted."""
+    held = {
+        "threads": threading.active_count(),
+        "tasks": len(asyncio.all_tasks()),
+        "descriptors": len(os.listdir("/proc/self/fd")),  # noqa: PTH208  (it is no disk)
+    }
+    return JsonResponse({**held, **asdict(Hub.current().snapshot())})
 
 
 urlpatterns = [
