@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 ACTIONS = ("created", "updated", "deleted")
 
+_registered: list[tuple[type[Model], type["ModelEvents"]]] = []
+
 _Events = TypeVar("_Events", bound="type[ModelEvents]")
 
 
@@ -63,6 +65,8 @@ def register(*models: type[Model]) -> Callable[[_Events], _Events]:
                 if not field.concrete or field.many_to_many:
                     msg = f"{events.__qualname__}.fields: {name!r} is no column; override data() for it"
                     raise ImproperlyConfigured(msg)
+            if (model, events) not in _registered:
+                _registered.append((model, events))
             told = events()
             uid = f"django_sse.{events.__module__}.{events.__qualname__}.{model._meta.label}"
             # Signals keep weak references: nobody else holds these.
@@ -71,6 +75,11 @@ def register(*models: type[Model]) -> Callable[[_Events], _Events]:
         return events
 
     return connect
+
+
+def registered() -> tuple[tuple[type[Model], type[ModelEvents]], ...]:
+    """Return which models tell their events, and by what, in the order in which they were registered."""
+    return tuple(_registered)
 
 
 def _value(instance: Model, name: str) -> object:

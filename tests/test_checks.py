@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 from django.core.checks import CheckMessage, run_checks
+from django.db.models.signals import post_delete, post_save
 from pytest_django import Settings
 
-from django_sse import checks
+from django_sse import access, checks, model_events
+from tests.app.models import Article, Room
 
 REFERENCE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "checks.md"
 CORE = "channels_redis.core.RedisChannelLayer"
@@ -29,8 +31,12 @@ def ids(messages: Iterable[CheckMessage]) -> list[str]:
 
 
 @pytest.fixture(autouse=True)
-def sound(settings: Settings) -> None:
-    """Begin with a project in which nothing is wrong."""
+def sound(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin with a project in which nothing is wrong, and nothing registered."""
+    monkeypatch.setattr(access, "_rules", [])
+    monkeypatch.setattr(model_events, "_registered", [])
+    for signal in (post_save, post_delete):
+        monkeypatch.setattr(signal, "receivers", [])
     settings.ASGI_APPLICATION = "mysite.asgi.application"
     settings.INSTALLED_APPS = ["django.contrib.staticfiles", "django_sse"]
     settings.CHANNEL_LAYERS = {}
@@ -106,6 +112,8 @@ def test_without_staticfiles(settings: Settings) -> None:
         ("redis://localhost:6379/0", 7, []),
         ("redis://localhost:6379/0?socket_timeout=30", 8, []),
         ({"address": "redis://localhost:6379/0", "socket_timeout": None}, 8, []),
+        ({"address": "redis://localhost:6379/0", "socket_timeout": 5}, 8, ["W003"]),
+        ("redis://localhost:6379/0?socket_timeout=0.5", 8, ["W003"]),
     ],
 )
 def test_a_layer_that_gives_up_waiting(
@@ -125,6 +133,46 @@ def test_a_layer_that_keeps_too_little(settings: Settings, backend: str, expecte
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": backend, "CONFIG": {"hosts": [host]}}}
 
     assert ids(found(deploy=True)) == expected
+
+
+def test_rules_of_one_pattern() -> None:
+    """Who looks at one of them does not see that another opens the topic."""
+    access.allow("news", public=True)
+    access.allow("room.<int:pk>")(lambda request, pk: False)
+    assert found() == []
+    access.allow("news")(lambda request: False)
+
+    [warning] = found()
+
+    assert ids([warning]) == ["W006"]
+    assert "'news'" in warning.msg
+
+
+def test_models_that_tell_twice() -> None:
+    """Each save would come as two events; classes for different actions are no repetition."""
+
+    class Saved(model_events.ModelEvents):
+        actions = ["created", "updated"]
+
+        def to(self, instance: object) -> str:
+            return "articles"
+
+    class Deleted(Saved):
+        actions = ["deleted"]
+
+    class Again(Saved):
+        actions = ["updated"]
+
+    model_events.register(Article)(Saved)
+    model_events.register(Article)(Saved)
+    model_events.register(Article, Room)(Deleted)
+    assert found() == []
+    model_events.register(Article, Room)(Again)
+
+    [warning] = found()
+
+    assert ids([warning]) == ["W007"]
+    assert "tests_app.Article" in warning.msg
 
 
 def test_every_check_stands_in_the_reference() -> None:
