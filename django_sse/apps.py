@@ -1,5 +1,7 @@
 """The app's start."""
 
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from django.apps import AppConfig
@@ -7,7 +9,7 @@ from django.core.signals import request_started
 from django.utils.module_loading import autodiscover_modules
 from django.utils.translation import gettext_lazy as _
 
-from django_sse import drain, rechecks
+from django_sse import drain, rechecks, status
 from django_sse.checks import register_all
 from django_sse.hearing import note_request
 from django_sse.requests import stamp
@@ -25,6 +27,9 @@ class DjangoSSEConfig(AppConfig):
         register_all()
         drain.prepare()
         rechecks.prepare()
+        status.prepare()
+        if find_spec("prometheus_client") is not None:
+            import_module("django_sse.metrics").register()
         autodiscover_modules("sse")
 
 

@@ -1,14 +1,38 @@
 """What one hub has counted since it was made."""
 
-from collections import Counter
-from collections.abc import Mapping
+import time
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final, Literal
+
+#: The latest ends and resets that are kept with their circumstances.
+_INCIDENTS: Final = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incident:
+    """The end of a stream by the server, or a reset, and of what."""
+
+    #: Seconds since the epoch.
+    time: float
+    kind: Literal["end", "reset"]
+    reason: str
+    #: The topic of the user whose stream it is; None for visitors.
+    user: str | None
+    topics: Sequence[str]
 
 
 @dataclass(slots=True)
 class Counters:
     """What followers and streams count, each kind of trouble where it is met."""
 
+    #: Streams that were opened, those that were turned away among them.
+    opened: int = 0
+    #: Streams that the server ended, by their reason; the others' clients went away.
+    ends: Counter[str] = field(default_factory=Counter)
+    #: Entries that followers took, each once however many streams follow.
+    entries: int = 0
     #: How often a follower read the history, because something did not follow.
     heals: int = 0
     #: Entries that the history showed before any doorbell had announced them: it was lost, or late.
@@ -17,8 +41,25 @@ class Counters:
     spills: int = 0
     #: Resets that were sent, by their reason: ``history`` or ``cursor``.
     resets: Counter[str] = field(default_factory=Counter)
-    #: Streams that were turned away, because too many were open.
+    #: Streams that were turned away, because too many were open or the process was about to stop.
     refusals: int = 0
+    #: The latest ends and resets, the oldest first.
+    incidents: deque[Incident] = field(default_factory=lambda: deque(maxlen=_INCIDENTS))
+
+    def note_end(self, reason: str, *, user: str | None, topics: Sequence[str]) -> None:
+        """Count a stream that the server ends."""
+        self.ends[reason] += 1
+        self._note("end", reason, user, topics)
+
+    def note_reset(self, reason: str, *, user: str | None, topics: Sequence[str]) -> None:
+        """Count a reset."""
+        self.resets[reason] += 1
+        self._note("reset", reason, user, topics)
+
+    def _note(
+        self, kind: Literal["end", "reset"], reason: str, user: str | None, topics: Sequence[str]
+    ) -> None:
+        self.incidents.append(Incident(time=time.time(), kind=kind, reason=reason, user=user, topics=topics))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +68,9 @@ class Snapshot:
 
     streams: int
     followers: int
+    opened: int
+    ends: Mapping[str, int]
+    entries: int
     heals: int
     missed: int
     spills: int

@@ -233,6 +233,7 @@ class Follower:
 
     def _advance(self, entry: Entry) -> None:
         self.position = entry.position
+        self._counters.entries += 1
         self._recent[entry.tag] = None
         if len(self._recent) > _RECENT:
             del self._recent[next(iter(self._recent))]

@@ -8,7 +8,7 @@ What it meets on the way is counted, for whoever operates it.
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from contextvars import Context
 from typing import Any, Final, Protocol
 
@@ -127,6 +127,9 @@ class Hub:
         return Snapshot(
             streams=len(self.streams),
             followers=len(self.followers),
+            opened=counters.opened,
+            ends=dict(counters.ends),
+            entries=counters.entries,
             heals=counters.heals,
             missed=counters.missed,
             spills=counters.spills,
@@ -208,6 +211,9 @@ class Hub:
 
     def hear_message(self, message: dict[str, Any]) -> None:
         """Take a layer message, whatever it holds."""
+        if (answer := answers.get(str(message.get("type")))) is not None:
+            answer(self, message)
+            return
         try:
             heard = layers.decode_message(message)
         except ValueError as error:
@@ -280,3 +286,5 @@ class Hub:
 
 #: What else begins with a hub's first stream: modules above this one register here.
 at_start: list[Callable[[Hub], None]] = []
+#: What takes layer messages of other types than an entry's, likewise.
+answers: dict[str, Callable[[Hub, Mapping[str, Any]], None]] = {}

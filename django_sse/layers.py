@@ -106,6 +106,11 @@ def unregister(listener: Listener) -> None:
         }
 
 
+def listeners() -> list[Listener]:
+    """Return all listeners of this process."""
+    return list(_process.listeners.values())
+
+
 def listener_of(loop: asyncio.AbstractEventLoop) -> Listener | None:
     """Return the listener of an event loop."""
     return _process.listeners.get(loop)

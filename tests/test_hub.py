@@ -993,7 +993,18 @@ async def test_counts_what_it_serves(exchange: Exchange) -> None:
     exchange.publish("news", "1", "2")
 
     assert exchange.hub.snapshot() == Snapshot(
-        streams=1, followers=2, heals=0, missed=0, spills=0, resets={}, refusals=0, unsent=0, staleness=None
+        streams=1,
+        followers=2,
+        opened=0,
+        ends={},
+        entries=2,
+        heals=0,
+        missed=0,
+        spills=0,
+        resets={},
+        refusals=0,
+        unsent=0,
+        staleness=None,
     )
     exchange.hub.unfollow(watcher, ["news", "prices"])
     exchange.hub.streams.discard(watcher)

@@ -94,6 +94,11 @@ class BaseStream(ABC):
         return None if self.visitor is None else self.visitor.user
 
     @property
+    def topics(self) -> tuple[str, ...]:
+        """The topics that it follows; none where it has its events from elsewhere."""
+        return ()
+
+    @property
     def hub(self) -> Hub:
         """The hub that serves it, once it is open."""
         if self._hub is None:
@@ -116,6 +121,7 @@ class BaseStream(ABC):
             return
         self._hub = Hub.current()
         self._outlet = outlet
+        self._hub.counters.opened += 1
         refusal = self._hub.streams.refusal(self.user)
         retry = max(self.settings.RETRY, FULL_RETRY) if refusal == "limit" else self.settings.RETRY
         self.put_bytes(encode_retry(retry * random.uniform(0.75, 1.25)))  # noqa: S311  (not a secret)
@@ -202,6 +208,7 @@ class BaseStream(ABC):
             return
         if self._hub is not None:
             self._hub.fan_out.settle()
+            self._hub.counters.note_end(reason, user=self.user, topics=self.topics)
         self._leave()
         if drop:
             self._queue.clear()

@@ -141,7 +141,7 @@ class Stream(BaseStream):
         # Its id is the cursor resumed from, never ahead of what is still to be replayed.
         self.put_bytes(frame((self._beside(None),), opening.block))
         if self._malformed:
-            self.hub.counters.resets["cursor"] += 1
+            self.hub.counters.note_reset("cursor", user=self.user, topics=self._topics)
             reset = reserved_event("sse-reset", topics=self._topics, reason="cursor")
             self.put_bytes(encode(reset))
         self.schedule()
@@ -352,8 +352,8 @@ class Stream(BaseStream):
         if isinstance(item, Batch):
             return self._frames(self._places[item.topic], item)
         if isinstance(item, Reset):
-            self.hub.counters.resets["history"] += 1
             place = item.place
+            self.hub.counters.note_reset("history", user=self.user, topics=(place.topic,))
             place.sent, place.segment = item.position, item.segment
             return frame((item.segment, self._beside(place)), item.block)
         if isinstance(item, State):

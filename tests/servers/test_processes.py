@@ -1,6 +1,8 @@
 """Several processes on one Redis are one site."""
 
 import asyncio
+import json
+import os
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
@@ -114,6 +116,29 @@ async def until(lines: AsyncIterator[str], last: str) -> AsyncIterator[str]:
         yield line
         if line == last:
             break
+
+
+async def test_every_process_tells_its_status(
+    sites: list[ServerProcess], environment: dict[str, str]
+) -> None:
+    """A command in a process of its own learns what the others serve."""
+    clients = [Client(base_url=site.base_url, topics=["soak.a"]) for site in sites]
+    async with asyncio.timeout(60):
+        following = [asyncio.create_task(client.follow()) for client in clients]
+        await asyncio.gather(*(client.opened.wait() for client in clients))
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-W", "error", "-m", "django", "sse_status", "--skip-checks", "--json"),
+            cwd=ROOT,
+            env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.soak.settings", **environment},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        told, complaints = await process.communicate()
+        for task in following:
+            task.cancel()
+        await asyncio.gather(*following, return_exceptions=True)
+    assert (process.returncode, complaints) == (0, b"")
+    assert [report["topics"] for report in json.loads(told)] == [{"soak.a": 1}] * 2
 
 
 async def test_a_script_is_heard(sites: list[ServerProcess], environment: dict[str, str]) -> None:
