@@ -52,7 +52,7 @@ async def drain(hub: Hub) -> None:
 
 def prepare() -> None:
     """Be asked when the first stream opens, and by servers that tell nobody else."""
-    hubs.at_start.append(watch)
+    hubs.at_start[watch] = None
     _hook_hypercorn()
     atexit.register(_at_exit)
 

@@ -285,6 +285,6 @@ class Hub:
 
 
 #: What else begins with a hub's first stream: modules above this one register here.
-at_start: list[Callable[[Hub], None]] = []
+at_start: dict[Callable[[Hub], None], None] = {}
 #: What takes layer messages of other types than an entry's, likewise.
 answers: dict[str, Callable[[Hub, Mapping[str, Any]], None]] = {}

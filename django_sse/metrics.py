@@ -6,6 +6,7 @@ Metrics of this kind do not take part in `prometheus_client`'s mode for several 
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import REGISTRY, Collector
@@ -54,5 +55,6 @@ class HubCollector(Collector):
 
 
 def register() -> None:
-    """Put them into the default registry."""
-    REGISTRY.register(HubCollector())
+    """Put them into the default registry, once."""
+    with suppress(ValueError):  # they are there: a process may make its apps ready again
+        REGISTRY.register(HubCollector())

@@ -44,7 +44,7 @@ def prepare() -> None:
     model = get_user_model()
     post_save.connect(_on_save, sender=model, dispatch_uid="django_sse.user_saved")
     post_delete.connect(_on_delete, sender=model, dispatch_uid="django_sse.user_deleted")
-    hubs.at_start.append(watch)
+    hubs.at_start[watch] = None
 
 
 # -- what Django tells -------------------------------------------------------------------------------

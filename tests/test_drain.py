@@ -214,7 +214,7 @@ async def test_hypercorn_is_asked_to_wait(exchange: Exchange, monkeypatch: pytes
 
     module.raise_shutdown = raise_shutdown  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "hypercorn.asyncio.run", module)
-    monkeypatch.setattr(hub, "at_start", list(hub.at_start))
+    monkeypatch.setattr(hub, "at_start", dict(hub.at_start))
     drain.prepare()
     client, event = await connect(), asyncio.Event()
     waiting = asyncio.get_running_loop().create_task(module.raise_shutdown(event.wait))

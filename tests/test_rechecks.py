@@ -341,11 +341,11 @@ async def test_projects_without_accounts(monkeypatch: pytest.MonkeyPatch) -> Non
     """Where nobody signs in nobody is asked about."""
     from django.apps import apps  # noqa: PLC0415  (only here)
 
-    begun: list[Any] = []
+    begun: dict[Any, None] = {}
     monkeypatch.setattr("django_sse.hub.at_start", begun)
     monkeypatch.setattr(apps, "is_installed", lambda _: False)
     rechecks.prepare()
-    assert begun == []
+    assert begun == {}
 
 
 def test_nothing_secret_is_logged(caplog: pytest.LogCaptureFixture) -> None:
