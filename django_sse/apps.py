@@ -20,6 +20,7 @@ class DjangoSSEConfig(AppConfig):
 
     name = "django_sse"
     verbose_name = _("Server-Sent Events")
+    default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
         """Connect what must be there from the beginning."""

@@ -1,6 +1,7 @@
 """The demo as people see it: two browsers, and an editor at work in Django's admin."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -156,3 +157,20 @@ def test_prices(page: Page, demo: ServerProcess) -> None:
         })"""
     )
     assert moves >= 20, "in ten seconds"
+
+
+def test_what_goes_on(page: Page, other_page: Page, demo: ServerProcess) -> None:
+    """The admin's page shows the process, its streams and why one of them ended, and goes on by itself."""
+    sign_in(page, demo, "Ada")
+    sign_in(other_page, demo, "Grace")
+    page.route("**/favicon.ico", lambda route: route.fulfill(status=204))  # the admin has none
+    page.goto(f"{demo.base_url}/admin/django_sse/process/")
+    expect(page.get_by_role("status")).to_have_text("Live")
+    process = page.locator("section.sse-process")
+    expect(process).to_have_count(1)
+    expect(process.locator('[data-field="topics"]')).to_contain_text(re.compile(r"prices \d, .*user\.2 \d"))
+    expect(process.locator('[data-chart="streams"]')).to_have_attribute("points", re.compile(r"^0,\d+ 1,\d+"))
+    other_page.get_by_role("button", name="Sign out").click()
+    process.get_by_text("Why streams were ended or reset").click()
+    ended = process.locator('[data-field="incidents"] tr', has_text="revoked").first
+    expect(ended).to_contain_text("user.2")

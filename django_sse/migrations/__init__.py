@@ -1,0 +1,1 @@
+"""The migrations of this package's models."""
