@@ -15,6 +15,7 @@ from django.urls import path
 from pytest_django import Settings
 
 from django_sse import admin
+from django_sse.models import Process
 from tests.exchange import Exchange, open_exchange
 from tests.visits import Visit, close_really
 
@@ -100,4 +101,4 @@ async def test_migrations_are_complete() -> None:
 
 def test_a_process_has_a_name() -> None:
     """As the admin's log would write it."""
-    assert str(admin.Process()) == "process"
+    assert str(Process()) == "process"
