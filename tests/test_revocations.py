@@ -143,6 +143,16 @@ async def test_a_stream_that_attaches_meanwhile(exchange: Exchange) -> None:
     assert not other.done
 
 
+async def test_a_stream_that_ends_in_that_moment(exchange: Exchange) -> None:
+    """Heard in the turn in which a stream ends for another reason, the revocation ends it, once."""
+    client = await connect()
+    tell(exchange, Revocation(user="user.1"))
+    client.stream.end("age")
+    await eventually(lambda: client.done)
+    assert client.names.count("sse-close") == 1
+    assert_revoked(client)
+
+
 async def test_a_stream_that_waits_for_its_positions(exchange: Exchange) -> None:
     """Revoked before it has begun, it does not begin."""
     await connect("user.2")

@@ -204,10 +204,11 @@ class BaseStream(ABC):
         ``retry`` is after how many seconds the client may come back; with ``drop`` it gets nothing of what is
         queued: it may not have it any more.
         """
+        if self._hub is not None:
+            self._hub.fan_out.settle()  # which may itself end this stream
         if self.ended or self._closed:
             return
         if self._hub is not None:
-            self._hub.fan_out.settle()
             self._hub.counters.note_end(reason, user=self.user, topics=self.topics)
         self._leave()
         if drop:

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.servers.process import ROOT, Kind, Serve, ServerProcess
+from tests.servers.process import ROOT, Kind, Serve, ServerProcess, becomes_true
 from tests.servers.redis import RedisServer
 from tests.soak.clients import Client
 
@@ -87,7 +87,26 @@ async def test_a_client_goes_on_at_another_process(sites: list[ServerProcess]) -
 
 
 async def test_whose_access_is_revoked_in_one_process(sites: list[ServerProcess]) -> None:
-    """Their streams end in all of them at once, and nobody else's; back again they are asked again."""
+    """Their streams end in all of them at once, and nobody else's."""
+    await revoke_in_the_first(sites)
+
+
+async def test_a_revocation_that_no_layer_carries(serve: Serve, redis: RedisServer) -> None:
+    """Where every message is lost, for there is no layer between them, the tail check finds it."""
+    sites = [
+        serve(
+            "uvicorn",
+            application=f"tests.soak.{application}:application",
+            settings="tests.soak.settings",
+            environment={"SOAK_HISTORY": redis.url, "SOAK_CHECK": "0.5"},
+        )
+        for application in ("asgi", "lean")
+    ]
+    await revoke_in_the_first(sites)
+
+
+async def revoke_in_the_first(sites: list[ServerProcess]) -> None:
+    """Open streams of two users at each site, and revoke one of them."""
     async with asyncio.timeout(60), httpx.AsyncClient(timeout=30) as http, AsyncExitStack() as stack:
         lines: list[tuple[str, AsyncIterator[str]]] = []
         for site in sites:
@@ -139,6 +158,44 @@ async def test_every_process_tells_its_status(
         await asyncio.gather(*following, return_exceptions=True)
     assert (process.returncode, complaints) == (0, b"")
     assert [report["topics"] for report in json.loads(told)] == [{"soak.a": 1}] * 2
+
+
+async def test_memberships_outlive_their_expiry(serve: Serve, redis: RedisServer) -> None:
+    """A day in small: a group forgets its members after 2 s, a process joins anew, and still is told."""
+    environment = {
+        "SOAK_REDIS": redis.url,
+        "SOAK_LAYER": LAYERS[0],
+        "SOAK_EXPIRY": "2",
+        "SOAK_RENEW": "0.5",
+        "SOAK_CHECK": "0.5",
+    }
+    site, other = (
+        serve(
+            "uvicorn",
+            application="tests.soak.lean:application",
+            settings="tests.soak.settings",
+            environment=environment,
+        )
+        for _ in range(2)
+    )
+
+    def joined() -> float:
+        """Return when a process joined the topic's group, by the clock of the store."""
+        members = redis.command("ZRANGE", "asgi:group:sse.t.soak.a", 0, -1, "WITHSCORES")
+        return max((float(score) for score in members[1::2]), default=0.0)
+
+    client = Client(base_url=site.base_url, topics=["soak.a"])
+    async with asyncio.timeout(60), httpx.AsyncClient(timeout=30) as http:
+        following = asyncio.create_task(client.follow(until=20))
+        await client.opened.wait()
+        began = joined()
+        assert await asyncio.to_thread(becomes_true, lambda: joined() > began + 5, within=30)
+        params = {"topic": "soak.a", "count": "20", "size": "1"}
+        (await http.get(f"{other.base_url}/burst", params=params)).raise_for_status()
+        await following
+        counted = (await http.get(f"{site.base_url}/health")).raise_for_status().json()
+    assert client.faults() == {"lost": 0, "twice": 0, "disordered": 0, "resets": 0}
+    assert counted["missed"] < 10, "the layer told it, not the tail check"
 
 
 async def test_a_script_is_heard(sites: list[ServerProcess], environment: dict[str, str]) -> None:

@@ -17,6 +17,8 @@ if "SOAK_REDIS" in os.environ:
         "BACKEND": os.environ["SOAK_LAYER"],
         "CONFIG": {"hosts": [os.environ["SOAK_REDIS"]]},
     }
+    if "SOAK_EXPIRY" in os.environ:
+        CHANNEL_LAYERS["default"]["CONFIG"]["group_expiry"] = int(os.environ["SOAK_EXPIRY"])
     # Unless told otherwise nothing is found by the tail check: what arrives, a doorbell announced.
     DJANGO_SSE["CHECK"] = 3600.0
 

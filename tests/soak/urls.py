@@ -12,13 +12,15 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import include, path
 from django.utils.decorators import async_only_middleware
 
-from django_sse import arevoke, asend_event, hub, send_event
+from django_sse import arevoke, asend_event, groups, hub, send_event
 from django_sse.exceptions import PublishError
 from django_sse.hub import Hub
 
 #: Seconds before an event is sent again.
 PAUSE: Final = 0.05
 
+if "SOAK_RENEW" in os.environ:
+    vars(groups)["RENEW"] = float(os.environ["SOAK_RENEW"])
 if "SOAK_LINGER" in os.environ:
     vars(hub)["LINGER"] = float(os.environ["SOAK_LINGER"])  # a test need not wait so long
 
