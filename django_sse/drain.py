@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent import futures
+from time import monotonic
 from types import FrameType
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -23,7 +24,7 @@ from django_sse.hub import Hub
 
 logger = logging.getLogger(__name__)
 
-#: Seconds that slow clients have for the end of their streams; the others do not wait for them.
+#: Seconds that slow clients have after the last one that was quick; the others do not wait for them.
 GRACE: Final = 0.5
 #: Seconds between two looks whether everything has left.
 _LOOK: Final = 0.01
@@ -39,15 +40,22 @@ async def drain(hub: Hub) -> None:
     hub.streams.closed = True
     streams = list(hub.streams)
     hub.streams.end(streams, "shutdown")
-    deadline = hub.loop.time() + GRACE
-    while streams and hub.loop.time() < deadline:
+    deadline = monotonic() + GRACE
+    while streams and monotonic() < deadline:
         # Only servers know when; they tell each response in its own way.
-        await asyncio.sleep(_LOOK)
-        streams = [stream for stream in streams if not stream.is_gone]
+        await _pause()
+        left = [stream for stream in streams if not stream.is_gone]
+        if len(left) < len(streams):  # thousands take their time; who is stalled is left behind
+            deadline = monotonic() + GRACE
+        streams = left
     for stream in streams:
         stream.abort()
     if streams:
         logger.info("%d clients were too slow to be told of the shutdown", len(streams))
+
+
+async def _pause() -> None:
+    await asyncio.sleep(_LOOK)
 
 
 def prepare() -> None:

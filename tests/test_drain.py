@@ -110,6 +110,30 @@ async def test_nobody_waits_for_a_stalled_client(exchange: Exchange) -> None:
     assert not sound.aborted
 
 
+async def test_many_streams_are_no_slow_clients(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While streams leave one after the other nobody is given up, however long it takes in all."""
+    clients = [await connect() for _ in range(5)]
+    for client in clients:
+        client.stall()
+    exchange.publish("a", "1")
+    await turns()
+    waiting, now = list(clients), 0.0
+
+    async def pause() -> None:
+        """Let most of a grace go by, and one client read."""
+        nonlocal now
+        now += 0.9 * drain.GRACE
+        if waiting:
+            waiting.pop().read()
+        await turns()
+
+    monkeypatch.setattr(drain, "monotonic", lambda: now)
+    monkeypatch.setattr(drain, "_pause", pause)
+    await asyncio.wait_for(drain.drain(exchange.hub), 10)
+    assert now > 4 * drain.GRACE
+    assert not any(client.aborted for client in clients)
+
+
 async def test_a_signal_ends_the_streams_then_reaches_the_server(
     exchange: Exchange, heard: list[int]
 ) -> None:
