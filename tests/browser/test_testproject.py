@@ -1,5 +1,6 @@
 """The demo as people see it: two browsers, and an editor at work in Django's admin."""
 
+import json
 import os
 import re
 import subprocess
@@ -174,3 +175,32 @@ def test_what_goes_on(page: Page, other_page: Page, demo: ServerProcess) -> None
     process.get_by_text("Why streams were ended or reset").click()
     ended = process.locator('[data-field="incidents"] tr', has_text="revoked").first
     expect(ended).to_contain_text("user.2")
+
+
+def test_hostile_reports(page: Page, demo: ServerProcess) -> None:
+    """Whatever another process tells is shown as text, and executed nowhere."""
+    hostile = (
+        "<img src=x onerror=\"document.title='executed'\"></script><script>document.title='executed'</script>"
+    )
+    report = {
+        "process": hostile,
+        "time": 1.0,
+        "streams": 1,
+        "followers": 1,
+        "staleness": None,
+        **dict.fromkeys(("opened", "entries", "heals", "missed", "unsent", "spills", "refusals"), hostile),
+        **dict.fromkeys(("ends", "resets", "topics", "users"), {hostile: hostile}),
+        "incidents": [
+            {"time": 1.0, "kind": hostile, "reason": hostile, "user": hostile, "topics": [hostile, hostile]}
+        ],
+    }
+    body = f"event: status\ndata: {json.dumps([report])}\n\n"
+    sign_in(page, demo, "Ada")
+    page.route("**/favicon.ico", lambda route: route.fulfill(status=204))
+    page.route("**/process/stream/", lambda route: route.fulfill(content_type="text/event-stream", body=body))
+    page.goto(f"{demo.base_url}/admin/django_sse/process/")
+    process = page.locator("section.sse-process")
+    for name in ("process", "counted", "ends", "topics", "users"):
+        expect(process.locator(f'[data-field="{name}"]')).to_contain_text(hostile)
+    expect(process.locator("img, script")).to_have_count(0)
+    expect(page).not_to_have_title("executed")
