@@ -179,9 +179,8 @@ def test_what_goes_on(page: Page, other_page: Page, demo: ServerProcess) -> None
 
 def test_hostile_reports(page: Page, demo: ServerProcess) -> None:
     """Whatever another process tells is shown as text, and executed nowhere."""
-    hostile = (
-        "<img src=x onerror=\"document.title='executed'\"></script><script>document.title='executed'</script>"
-    )
+    script = "document.title='executed'"
+    hostile = f'<img src="x" onerror="{script}"></script><script>{script}</script>'
     report = {
         "process": hostile,
         "time": 1.0,
@@ -189,7 +188,7 @@ def test_hostile_reports(page: Page, demo: ServerProcess) -> None:
         "followers": 1,
         "staleness": None,
         **dict.fromkeys(("opened", "entries", "heals", "missed", "unsent", "spills", "refusals"), hostile),
-        **dict.fromkeys(("ends", "resets", "topics", "users"), {hostile: hostile}),
+        **{name: {hostile: hostile} for name in ("ends", "resets", "topics", "users")},
         "incidents": [
             {"time": 1.0, "kind": hostile, "reason": hostile, "user": hostile, "topics": [hostile, hostile]}
         ],
