@@ -28,8 +28,10 @@ logger = logging.getLogger(__name__)
 GRACE: Final = 0.5
 #: Seconds between two looks whether everything has left.
 _LOOK: Final = 0.01
-#: SIGQUIT is how gunicorn tells its workers of a SIGINT.
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
+#: SIGQUIT is how gunicorn tells its workers of a SIGINT; SIGBREAK is Windows's Ctrl-Break.
+_SIGNALS: Final = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGQUIT", "SIGBREAK") if hasattr(signal, name)
+)
 
 _hubs: WeakKeyDictionary[Hub, None] = WeakKeyDictionary()
 _previous: dict[int, Callable[[int, FrameType | None], Any]] = {}

@@ -1,10 +1,10 @@
 """Whether anybody hears what this process sends."""
 
 import logging
-import os
 from threading import Lock
 
 from django_sse import layers
+from django_sse.forks import after_fork
 from django_sse.history import get_history
 from django_sse.positions import Entry
 
@@ -29,7 +29,7 @@ def _after_fork() -> None:
     _hearing = _Hearing()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+after_fork(_after_fork)
 
 
 def note_request() -> None:

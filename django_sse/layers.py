@@ -8,7 +8,6 @@ lost, doubled, late or forged; hubs trust it only as far as it follows from what
 import asyncio
 import atexit
 import logging
-import os
 import secrets
 from collections import deque
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from channels.layers import BaseChannelLayer, InMemoryChannelLayer, get_channel_
 
 from django_sse.conf import get_settings
 from django_sse.exceptions import SSEError
+from django_sse.forks import after_fork
 from django_sse.positions import MAX_OFFSET, MAX_TAG, Entry, Position
 from django_sse.topics import CONTROL_TOPIC, check_topic, group_name
 from django_sse.wire import Event
@@ -87,7 +87,7 @@ def _after_fork() -> None:
 
 
 atexit.register(_process.finish)
-os.register_at_fork(after_in_child=_after_fork)
+after_fork(_after_fork)
 
 
 def register(listener: Listener) -> None:

@@ -153,3 +153,23 @@ def test_the_app_is_named() -> None:
     config = apps.get_app_config("django_sse")
 
     assert (config.name, str(config.verbose_name)) == ("django_sse", "Server-Sent Events")
+
+
+def test_systems_without_forks(tmp_path: Path) -> None:
+    """Windows has no forks and not all of the signals: the app is made ready there too, and sends."""
+    ended = run(
+        """
+import os, signal
+del os.fork, os.register_at_fork, signal.SIGQUIT
+import django
+from django.conf import settings
+settings.configure(INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth", "django_sse"])
+django.setup()
+from django_sse import send_event
+from django_sse.history import get_history
+send_event("news", "published")
+print(get_history().tail(["news"])["news"].offset)
+""",
+        tmp_path,
+    )
+    assert (ended.returncode, ended.stdout) == (0, "1\n"), ended.stderr

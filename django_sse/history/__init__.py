@@ -1,6 +1,5 @@
 """The history that the project's settings choose."""
 
-import os
 from threading import Lock
 from typing import Any
 
@@ -10,6 +9,7 @@ from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
 from django_sse.conf import NAME, RELEVANT, get_settings
+from django_sse.forks import after_fork
 from django_sse.history.base import BaseHistory, Gone, Page
 from django_sse.history.memory import MemoryHistory
 
@@ -97,5 +97,5 @@ def _after_fork() -> None:
     _lock, _chosen = Lock(), None
 
 
-os.register_at_fork(after_in_child=_after_fork)
+after_fork(_after_fork)
 setting_changed.connect(_forget, dispatch_uid="django_sse.history")

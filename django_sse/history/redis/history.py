@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-import os
 import re
 import weakref
 from asyncio import AbstractEventLoop
@@ -16,6 +15,7 @@ from zlib import crc32
 import redis
 
 from django_sse.exceptions import HistoryError
+from django_sse.forks import after_fork
 from django_sse.history.base import BaseHistory, Gone, Page, draw_tag
 from django_sse.history.redis.calls import Call, complaint, execute, sound
 from django_sse.history.redis.entries import (
@@ -260,4 +260,4 @@ def _after_fork() -> None:
         history._begin()  # noqa: SLF001
 
 
-os.register_at_fork(after_in_child=_after_fork)
+after_fork(_after_fork)
