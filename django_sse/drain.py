@@ -17,7 +17,6 @@ from concurrent import futures
 from time import monotonic
 from types import FrameType
 from typing import Any, Final
-from weakref import WeakKeyDictionary
 
 from django_sse import hub as hubs
 from django_sse.hub import Hub
@@ -33,7 +32,6 @@ _SIGNALS: Final = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGQUIT", "SIGBREAK") if hasattr(signal, name)
 )
 
-_hubs: WeakKeyDictionary[Hub, None] = WeakKeyDictionary()
 _previous: dict[int, Callable[[int, FrameType | None], Any]] = {}
 
 
@@ -67,9 +65,8 @@ def prepare() -> None:
     atexit.register(_at_exit)
 
 
-def watch(hub: Hub) -> None:
+def watch(_: Hub) -> None:
     """Go in front of the signal handlers of this hub's server."""
-    _hubs[hub] = None
     if threading.current_thread() is not threading.main_thread():
         return  # a server in a thread hears of no signal; Django's autoreloader ends by `_at_exit`
     for number in _SIGNALS:
@@ -117,7 +114,7 @@ def _drain_all() -> list["futures.Future[None]"]:
 
 
 def _open_hubs() -> list[Hub]:
-    return [hub for hub in list(_hubs) if hub.loop.is_running() and not hub.streams.closed]
+    return [hub for hub in Hub.all() if hub.loop.is_running() and not hub.streams.closed]
 
 
 def _hook_hypercorn() -> None:

@@ -81,6 +81,11 @@ class Hub:
             layers.register(hub)
         return hub
 
+    @classmethod
+    def all(cls) -> "list[Hub]":
+        """Return the hubs of this process, one for each event loop that has one."""
+        return [hub for hub in layers.listeners() if isinstance(hub, cls)]
+
     # -- tasks ----------------------------------------------------------------------------------
 
     def spawn(self, work: Coroutine[Any, Any, None], *, context: Context | None = None) -> asyncio.Task[Any]:

@@ -11,7 +11,6 @@ from contextlib import suppress
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import REGISTRY, Collector
 
-from django_sse import layers
 from django_sse.hub import Hub
 
 _GAUGES = {"streams": "Open event streams.", "followers": "Topics that are followed."}
@@ -32,7 +31,7 @@ class HubCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Give one metric for each field of a `Snapshot`."""
-        snapshots = [hub.snapshot() for hub in layers.listeners() if isinstance(hub, Hub)]
+        snapshots = [hub.snapshot() for hub in Hub.all()]
         for name, text in _GAUGES.items():
             total = sum(getattr(snapshot, name) for snapshot in snapshots)
             yield GaugeMetricFamily(f"django_sse_{name}", text, value=total)

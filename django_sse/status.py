@@ -67,7 +67,7 @@ async def gather_reports(*, seconds: float = 1.0) -> list[Report]:
 
 
 def _own() -> list[Report]:
-    return [report_of(hub) for hub in layers.listeners() if isinstance(hub, Hub) and hub.control is not None]
+    return [report_of(hub) for hub in Hub.all() if hub.control is not None]
 
 
 async def _ask(layer: BaseChannelLayer, found: dict[str, Report]) -> None:

@@ -1,15 +1,18 @@
 """What every test may use, and the rule that CI skips nothing."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
+from asgiref.sync import sync_to_async
+from django.db import connections
 
 from tests.servers.process import Kind, Serve, ServerProcess
+from tests.visits import close_really
 
 CI = bool(os.environ.get("CI"))
 
@@ -30,6 +33,14 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
             return started.enter_context(server)
 
         yield start
+
+
+@pytest.fixture
+async def database(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """Give the test a database, whose connections are closed as if it were on disk."""
+    close_really(monkeypatch)
+    yield
+    await sync_to_async(connections.close_all)()
 
 
 _not_run: list[str] = []

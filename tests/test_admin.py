@@ -9,7 +9,6 @@ from asgiref.sync import sync_to_async
 from django.contrib.admin import site
 from django.contrib.auth.models import Permission, User
 from django.core.management import call_command
-from django.db import connections
 from django.test import AsyncClient
 from django.urls import path
 from pytest_django import Settings
@@ -17,18 +16,12 @@ from pytest_django import Settings
 from django_sse import admin
 from django_sse.models import Process
 from tests.exchange import Exchange, open_exchange
-from tests.visits import Visit, close_really
+from tests.visits import Visit
+
+pytestmark = pytest.mark.usefixtures("database")
 
 PAGE = "/admin/django_sse/process/"
 STREAM = f"{PAGE}stream/"
-
-
-@pytest.fixture(autouse=True)
-async def database(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
-    """Close connections as if the database were on disk."""
-    close_really(monkeypatch)
-    yield
-    await sync_to_async(connections.close_all)()
 
 
 @pytest.fixture

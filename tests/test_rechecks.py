@@ -11,7 +11,7 @@ from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.core.cache import cache
-from django.db import connections, transaction
+from django.db import transaction
 from django.test import AsyncClient
 from django.utils.timezone import now
 from pytest_django import DjangoAssertNumQueries, Settings
@@ -22,18 +22,12 @@ from django_sse.topics import user_topic
 from django_sse.visitors import Visitor
 from tests.exchange import Exchange, open_exchange
 from tests.test_publishing import BrokenHistory
-from tests.visits import Visit, close_really
+from tests.visits import Visit
 from tests.waiting import eventually, turns
 
+pytestmark = pytest.mark.usefixtures("database")
+
 PASSWORD = "correct horse"
-
-
-@pytest.fixture(autouse=True)
-async def database(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
-    """Close connections as if the database were on disk."""
-    close_really(monkeypatch)
-    yield
-    await sync_to_async(connections.close_all)()
 
 
 @pytest.fixture

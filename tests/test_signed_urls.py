@@ -12,7 +12,6 @@ from asgiref.sync import sync_to_async
 from django.contrib.auth.models import AnonymousUser, User
 from django.core import signing
 from django.core.handlers.asgi import ASGIHandler
-from django.db import connections
 from django.http import HttpRequest
 from pytest_django import Settings
 
@@ -24,7 +23,7 @@ from django_sse.signed_urls import asigned_stream_url, signed_stream_url
 from django_sse.topics import CONTROL_TOPIC
 from django_sse.wire import Event
 from tests.exchange import Exchange, open_exchange
-from tests.visits import Visit, close_really
+from tests.visits import Visit
 
 
 @pytest.fixture(autouse=True, params=[ASGIHandler, LeanHandler])
@@ -53,11 +52,9 @@ async def exchange(settings: Settings) -> AsyncIterator[Exchange]:
 
 
 @pytest.fixture
-async def ann(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[User]:
+async def ann(database: None) -> User:
     """Return a user, who has not signed in."""
-    close_really(monkeypatch)
-    yield await User.objects.acreate_user("ann", password="correct horse")
-    await sync_to_async(connections.close_all)()
+    return await User.objects.acreate_user("ann", password="correct horse")
 
 
 async def opened(visit: Visit) -> dict[str, Any]:

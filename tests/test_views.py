@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote, unquote, urlencode
 
 import pytest
-from asgiref.sync import SyncToAsync, sync_to_async
+from asgiref.sync import SyncToAsync
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.core.handlers.asgi import ASGIHandler
@@ -26,7 +26,7 @@ from django_sse.positions import Cursor, Position
 from django_sse.views import EventStreamView, ReadinessView
 from django_sse.wire import Event
 from tests.exchange import Exchange, open_exchange
-from tests.visits import Visit, close_really
+from tests.visits import Visit
 from tests.waiting import eventually
 
 
@@ -57,11 +57,9 @@ def yes(request: HttpRequest, **captured: object) -> bool:
 
 
 @pytest.fixture
-async def ann(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator["Account"]:
-    """Return an account, whose connections are closed as if the database were on disk."""
-    close_really(monkeypatch)
-    yield await Account.new("ann")
-    await sync_to_async(connections.close_all)()
+async def ann(database: None) -> "Account":
+    """Return an account."""
+    return await Account.new("ann")
 
 
 class Account:

@@ -121,8 +121,10 @@ class Stream(BaseStream):
         super()._leave()
 
     def attach(self, followers: Iterable[Follower]) -> None:
-        """Take the positions to begin from: no await stands between reading and using them."""
-        self.hub.fan_out.settle()
+        """Take the positions to begin from: no await stands between reading and using them.
+
+        Called when what followers heard is settled.
+        """
         fresh = []
         for follower in followers:
             start = None if self._cursor is None else self._cursor.get(follower.topic)
