@@ -35,6 +35,17 @@ class PostgresServer:
         """How a site finds it."""
         return {"SITE_DATABASE_HOST": HOST, "SITE_DATABASE_PORT": str(self.port)}
 
+    @property
+    def database(self) -> dict[str, str]:
+        """How Django finds it, an entry of DATABASES."""
+        return {
+            "ENGINE": "django.db.backends.postgresql",
+            "HOST": HOST,
+            "PORT": str(self.port),
+            "USER": OWNER,
+            "NAME": OWNER,
+        }
+
     def count_connections(self) -> int:
         """Return how many connections there are beside this one."""
         query = "SELECT FROM pg_stat_activity WHERE backend_type = 'client backend'"
