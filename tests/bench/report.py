@@ -48,26 +48,28 @@ def table(medians: Medians, options: argparse.Namespace) -> str:
     if "bare" in medians and medians["bare"]["cpu"]:  # none was seen in the clock's ticks of a short run
         for figures in medians.values():
             figures["ratio"] = figures["cpu"] / medians["bare"]["cpu"]
-    parts = [f"{options.streams:,} streams, bursts of {options.events} events", _rows(medians, COLUMNS)]
+    named = {CONTENDERS[name].name: figures for name, figures in medians.items()}
+    parts = [f"{options.streams:,} streams, bursts of {options.events} events", rows(named, COLUMNS)]
     if options.many:
-        parts += [f"{options.many:,} streams", _rows(medians, MANY)]
+        parts += [f"{options.many:,} streams", rows(named, MANY)]
     if options.crowd:
-        crowds = {name: figures for name, figures in medians.items() if "crowd" in figures}
+        crowds = {name: figures for name, figures in named.items() if "crowd" in figures}
         parts += [
             "One process, one topic (lean) and a topic of its own for each in Redis",
-            _rows(crowds, CROWD),
+            rows(crowds, CROWD),
         ]
     return "\n\n".join(parts)
 
 
-def _rows(medians: Medians, columns: tuple[tuple[str, str, str], ...]) -> str:
+def rows(medians: Medians, columns: tuple[tuple[str, str, str], ...]) -> str:
+    """Return a table in Markdown, of the figures by what their rows are called."""
     lines = [
         "| | " + " | ".join(column for column, _, _ in columns) + " |",
         "|---" * (len(columns) + 1) + "|",
     ]
     for name, figures in medians.items():
         cells = [form.format(figures[key]) if key in figures else "" for _, key, form in columns]
-        lines.append(f"| {CONTENDERS[name].name} | " + " | ".join(cells) + " |")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 import os
 import socket
 import threading
@@ -10,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import appends, contenders, deliveries, drops, report, staleness
+from tests.bench import appends, contenders, deliveries, drops, report, sends, staleness
 from tests.bench.fleet import Fleet, FleetError
+from tests.bench.sites import sender
 from tests.bench.sites.order import text_of
 
 pytestmark = pytest.mark.servers
@@ -31,6 +33,38 @@ def test_appends(capsys: pytest.CaptureFixture[str]) -> None:
     appends.main(["--events=1000", "--rounds=1"])
 
     assert capsys.readouterr().out.count("events/s\n") == 5
+
+
+def test_sends(capsys: pytest.CaptureFixture[str]) -> None:
+    """A short run has a row for each sender that is installed with the tests, and loses no doorbell."""
+    sends.main(["--calls=50", "--rounds=2", "--only=memory,redis,postgres"])
+
+    printed = capsys.readouterr()
+    assert "| django_sse, memory | " in printed.out
+    [redis] = [line for line in printed.out.splitlines() if line.startswith("| django_sse, Redis | ")]
+    assert redis.endswith(" | 0 |")
+    assert "django_sse, PostgreSQL" in printed.out + printed.err  # measured, or left out
+
+
+def test_sends_says_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A sender that cannot be imported is left out, and it is said why."""
+    gone = {"DJANGO_SSE": {"HISTORY": {"BACKEND": "django_sse.history.gone.History"}}}
+    history = sends.Sender(name="a history", package="django_sse", settings=lambda _: gone)
+    monkeypatch.setattr(sends, "SENDERS", {"gone": history})
+    sends.main(["--only=gone", "--rounds=1"])
+
+    told = "a history is left out: No module named 'django_sse.history.gone'"
+    assert told in capsys.readouterr().err
+
+
+def test_sends_takes_no_failure_for_a_figure() -> None:
+    """Where sending fails, which `send_event` logs, the run ends."""
+    fatal = sender.Fatal(logging.ERROR)
+    record = logging.LogRecord("django_sse", logging.ERROR, "", 0, "not sent", None, None)
+    with pytest.raises(RuntimeError, match="not sent"):
+        fatal.handle(record)
 
 
 def test_staleness(capsys: pytest.CaptureFixture[str]) -> None:
