@@ -26,7 +26,7 @@ _DIGITS = re.compile(r"[0-9]+", re.ASCII)
 _MAX_RETRY_DIGITS = 14
 # EventSource fires these at its own handlers, whoever sent them.
 _EVENTSOURCE_OWN = frozenset({"open", "error"})
-_RESERVED_PREFIX = "sse-"
+RESERVED_PREFIX = "sse-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +67,7 @@ class Event:
     @property
     def reserved(self) -> bool:
         """Tell whether the name belongs to this package or to EventSource itself."""
-        return self.name.startswith(_RESERVED_PREFIX) or self.name in _EVENTSOURCE_OWN
+        return self.name.startswith(RESERVED_PREFIX) or self.name in _EVENTSOURCE_OWN
 
 
 def check_not_reserved(event: Event) -> Event:

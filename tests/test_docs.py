@@ -24,7 +24,7 @@ from django.utils.module_loading import import_string
 from pytest_django import Settings as ProjectSettings
 
 import django_sse
-from django_sse import access, markup, model_events, wire
+from django_sse import access, markup, model_events, testing, wire
 from django_sse.conf import Settings, get_settings
 from django_sse.history import BaseHistory, MemoryHistory, get_history
 from django_sse.history.redis import RedisHistory
@@ -416,6 +416,14 @@ def test_the_examples_of_the_reference_run(extended: Path) -> None:
     assert run.returncode == 0, run.stderr
 
 
+def test_the_tests_of_the_reference_pass(extended: Path) -> None:
+    """The test that reads a stream is found by Django's runner, and passes."""
+    run = manage(extended, "manage.py", "test")
+
+    assert "Ran 1 test" in run.stderr
+    assert run.returncode == 0, run.stderr
+
+
 @pytest.mark.servers
 def test_the_rules_of_the_reference(rooms: ServerProcess, visit: Visit) -> None:
     """Ada, who is staff and in no group, may follow a draft and no room; somebody else may neither."""
@@ -524,6 +532,7 @@ def test_every_public_name_is_in_the_reference() -> None:
         model_events.register,
         markup.script,
         markup.stream,
+        testing.read_stream,
         wire.encode,
         wire.Parser,
     ],

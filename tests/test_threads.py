@@ -1,10 +1,8 @@
 """A request's thread is released by a way that asgiref does not document, and only as far as it is known."""
 
-import asyncio
 import logging
-from collections.abc import AsyncIterator
 from contextvars import ContextVar
-from typing import Any, ClassVar
+from typing import ClassVar
 from weakref import WeakKeyDictionary
 
 import pytest
@@ -16,6 +14,7 @@ from django.test import TestCase
 
 from django_sse import asend_event, threads, user_topic
 from django_sse.hub import Hub
+from django_sse.testing import read_stream
 from django_sse.threads import release_request
 from tests.waiting import eventually
 
@@ -59,15 +58,6 @@ def test_a_transactions_connection_is_kept(monkeypatch: pytest.MonkeyPatch) -> N
     assert User.objects.count() == 1
 
 
-async def read_until(text: bytes, content: AsyncIterator[bytes]) -> bytes:
-    """Return what comes until a text has come."""
-    body = b""
-    async with asyncio.timeout(10):
-        while text not in body:
-            body += await anext(content)
-    return body
-
-
 class ATestCase(TestCase):
     """Projects test their streams in Django's own TestCase, whose data are in a transaction."""
 
@@ -81,13 +71,11 @@ class ATestCase(TestCase):
     async def test_a_stream_in_a_testcase(self) -> None:
         """A stream sees the test's data, is read with AsyncClient, and leaves the data and the connection."""
         await self.async_client.aforce_login(self.user)
-        response: Any = await self.async_client.get("/events/")
-        content = response.streaming_content
-        opening = await read_until(b"sse-open", content)
-        assert user_topic(self.user) in opening.decode()
-        await asend_event(self.user, "message", text="hello")
-        await read_until(b"data: hello", content)
-        await sync_to_async(response.close)()
+        response = await self.async_client.get("/events/")
+        async with read_stream(response) as stream:
+            assert (await stream.until_open())["topics"] == [user_topic(self.user)]
+            await asend_event(self.user, "message", text="hello")
+            assert (await stream.next()).text == "hello"
         hub = Hub.current()
         await eventually(lambda: not hub.streams)
 

@@ -1,4 +1,4 @@
-"""What projects test their events with, in plain pytest and in Django's test cases."""
+"""What a block has sent, in plain pytest and in Django's test cases."""
 
 import json
 from collections.abc import Iterator, Sequence
