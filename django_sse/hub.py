@@ -123,6 +123,7 @@ class Hub:
             begin(self)
         self.spawn(self._beating())
         self.spawn(self._checking())
+        self.spawn(self.history.tend(self._hear_position))
         if self.groups is not None:
             self.spawn(self.groups.receive(hear=self.hear_message, joined=self._heal))
 
@@ -227,10 +228,11 @@ class Hub:
         if isinstance(heard, Entry):
             self.hear(heard)
         elif heard is not None:
-            topic, position = heard
-            follower = self._follower(topic)
-            if follower is not None:
-                follower.hear_position(position)
+            self._hear_position(*heard)
+
+    def _hear_position(self, topic: str, position: Position) -> None:
+        if (follower := self._follower(topic)) is not None:
+            follower.hear_position(position)
 
     def _heal(self, topic: str) -> None:
         if (follower := self._follower(topic)) is not None:
@@ -257,8 +259,11 @@ class Hub:
                     logger.exception("A stream failed at its heartbeat")
 
     async def _checking(self) -> None:
+        pause = self.settings.CHECK
+        if self.groups is None and self.history.check_every is not None:
+            pause = min(pause, self.history.check_every)  # it is the only doorbell of other processes
         while True:
-            await asyncio.sleep(self.settings.CHECK * random.uniform(0.8, 1.2))  # noqa: S311  (not a secret)
+            await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311  (not a secret)
             try:
                 await self.check()
             except HistoryError:

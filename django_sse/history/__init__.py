@@ -15,6 +15,8 @@ from django_sse.history.memory import MemoryHistory
 
 __all__ = ["BaseHistory", "Gone", "MemoryHistory", "Page", "get_history"]
 
+#: The history of projects whose layer reaches other processes, and is no Redis.
+DATABASE = "django_sse.history.database.DatabaseHistory"
 #: The history of projects whose layer is channels_redis; imported when it is chosen.
 REDIS = "django_sse.history.redis.RedisHistory"
 OPTIONS = f"{NAME}['HISTORY']['OPTIONS']"
@@ -54,8 +56,8 @@ def _choose() -> BaseHistory:
         where = f"CHANNEL_LAYERS[{settings.CHANNEL_LAYER!r}]['CONFIG']"
         history = _build(REDIS, {"hosts": config.get("hosts"), "prefix": prefix}, where=where)
     else:
-        history = None
-    if history is None or not (local or history.shared):
+        history = _build(DATABASE, {}, where=OPTIONS)
+    if not (local or history.shared):
         found = f"{type(layer).__module__}.{type(layer).__qualname__}"
         msg = (
             f"CHANNEL_LAYERS[{settings.CHANNEL_LAYER!r}] is {found}, which several processes share, so "

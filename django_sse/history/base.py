@@ -6,14 +6,17 @@ both stand, the first is for plain code, the second for coroutines. Every call r
 where the store cannot be reached in time.
 """
 
+import logging
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from django_sse.positions import TAG_BITS, Entry, Position
 from django_sse.wire import Event
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,11 +42,56 @@ def draw_tag() -> int:
     return secrets.randbits(TAG_BITS)
 
 
+def chain(position: Position, entries: Iterable[Entry | None], *, tail: Position, more: bool) -> Page | Gone:
+    """Return what comes after a position, as far as each entry follows the one before it; None is damage."""
+    sound: list[Entry] = []
+    for entry in entries:
+        if entry is None or not entry.follows(position):
+            if entry is not None:
+                logger.error("An entry of topic %r does not follow the one before it", entry.topic)
+            # What stands before the damage is good; reading on from there is answered by Gone.
+            return Page(entries=tuple(sound), more=True) if sound else Gone(tail=tail)
+        sound.append(entry)
+        position = entry.position
+    return Page(entries=tuple(sound), more=more)
+
+
+class BaseOutbox(Protocol):
+    """Events that are written in their sender's transaction, and appended after its commit, exactly once."""
+
+    #: The database whose transactions they are written in.
+    using: str
+
+    def store(
+        self,
+        topics: Sequence[str],
+        event: Event,
+        *,
+        idempotency_key: str | None = None,
+        key: str | None = None,
+        version: int | None = None,
+    ) -> int:
+        """Write an event in the transaction of the caller, and return its number."""
+
+    def discard(self, number: int) -> None:
+        """Remove an event in the transaction of the caller, because a later one stands for it."""
+
+    def deliver(self, number: int) -> Sequence[Entry]:
+        """Append an event whose transaction is committed, unless that was done; return what was appended."""
+
+    def sweep(self) -> Sequence[Entry]:
+        """Append a bounded number of events that were left when their processes died."""
+
+
 class BaseHistory(ABC):
     """Recent entries by topic; a topic that is asked for exists from then on."""
 
     #: Whether other processes read what this one appends.
     shared: ClassVar[bool]
+    #: Seconds between two tail checks at most, where nothing but them tells what other processes append.
+    check_every: float | None = None
+    #: Where events can be written in a transaction of the same store.
+    outbox: BaseOutbox | None = None
 
     @abstractmethod
     async def aappend(
@@ -105,3 +153,14 @@ class BaseHistory(ABC):
     @abstractmethod
     def next_version(self) -> int:
         """Do what `anext_version` does."""
+
+    def trim(self) -> int:
+        """Remove a bounded part of what is no longer promised; return how much, 0 where appends do it."""
+        return 0
+
+    async def tend(self, hear: Callable[[str, Position], None]) -> None:  # noqa: B027  (most need nothing)
+        """Do what a store needs beside its calls, for good; each hub runs it.
+
+        It tells of topics' new positions where the store announces them, and removes what is no longer
+        promised where appends do not.
+        """

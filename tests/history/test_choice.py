@@ -12,6 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from pytest_django import Settings
 
 from django_sse.history import BaseHistory, MemoryHistory, get_history
+from django_sse.history.database import DatabaseHistory
 from django_sse.history.redis import RedisHistory
 
 MEMORY = {"BACKEND": "django_sse.history.MemoryHistory"}
@@ -103,10 +104,17 @@ def test_a_process_has_one_history(settings: Settings) -> None:
 # -- a shared layer ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("given", [{}, {"HISTORY": MEMORY}], ids=["none named", "memory named"])
-def test_memory_is_refused_under_a_shared_layer(settings: Settings, given: Any) -> None:
+def test_a_shared_layer_without_redis_has_its_history_in_the_database(settings: Settings) -> None:
+    """Whatever brings the doorbells, every Django project has a database that its processes share."""
+    chosen = choose(settings, CHANNEL_LAYERS=SHARED)
+
+    assert isinstance(chosen, DatabaseHistory)
+    assert chosen.using == "default"
+
+
+def test_memory_is_refused_under_a_shared_layer(settings: Settings) -> None:
     """Other processes would lose its events silently, so the project is told what to do instead."""
-    told = refused(settings, CHANNEL_LAYERS=SHARED, DJANGO_SSE=given)
+    told = refused(settings, CHANNEL_LAYERS=SHARED, DJANGO_SSE={"HISTORY": MEMORY})
 
     assert f"CHANNEL_LAYERS['default'] is {__name__}.SharedLayer, which several processes share" in told
     assert '"BACKEND": "channels.layers.InMemoryChannelLayer"' in told
@@ -149,7 +157,7 @@ def test_the_layer_that_is_named_counts(settings: Settings) -> None:
     layers = LOCAL | {"live": SHARED["default"]}
 
     assert "CHANNEL_LAYERS['live']" in refused(
-        settings, CHANNEL_LAYERS=layers, DJANGO_SSE={"CHANNEL_LAYER": "live"}
+        settings, CHANNEL_LAYERS=layers, DJANGO_SSE={"CHANNEL_LAYER": "live", "HISTORY": MEMORY}
     )
 
 
@@ -163,7 +171,7 @@ def test_a_shared_history_is_taken_under_any_layer(settings: Settings) -> None:
 
 def test_a_refusal_is_not_remembered(settings: Settings) -> None:
     """Asked again, a wrong configuration is refused again; once mended, it works."""
-    refused(settings, CHANNEL_LAYERS=SHARED)
+    refused(settings, CHANNEL_LAYERS=SHARED, DJANGO_SSE={"HISTORY": MEMORY})
     with pytest.raises(ImproperlyConfigured):
         get_history()
 

@@ -1,5 +1,6 @@
 """A server under load; the defaults of django_sse, unless the environment asks for a short history."""
 
+import json
 import os
 from typing import Any
 
@@ -24,6 +25,14 @@ if "SOAK_REDIS" in os.environ:
 
 if "SOAK_CHECK" in os.environ:
     DJANGO_SSE["CHECK"] = float(os.environ["SOAK_CHECK"])
+
+if "SOAK_DATABASE" in os.environ:
+    DATABASES: dict[str, Any] = {"default": json.loads(os.environ["SOAK_DATABASE"])}
+    DJANGO_SSE["HISTORY"] = {"BACKEND": "django_sse.history.database.DatabaseHistory"}
+    if DATABASES["default"]["ENGINE"].endswith("mysql"):
+        import pymysql
+
+        pymysql.install_as_MySQLdb()
 
 if "SOAK_HISTORY" in os.environ:
     DJANGO_SSE["HISTORY"] = {

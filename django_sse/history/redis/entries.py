@@ -9,7 +9,7 @@ from hashlib import blake2b
 from typing import Any, Final
 
 from django_sse.exceptions import EventError
-from django_sse.history.base import Gone, Page, draw_tag
+from django_sse.history.base import Gone, Page, chain, draw_tag
 from django_sse.positions import MAX_OFFSET, MAX_TAG, Entry, Position
 from django_sse.wire import Event
 
@@ -61,16 +61,7 @@ def decode_page(topic: str, position: Position, answer: list[Any]) -> Page | Gon
     if not rest:
         return Gone(tail=_position(tail))
     heads, bodies, more = rest
-    entries: list[Entry] = []
-    for entry in _decode(topic, heads, bodies):
-        if entry is None or not entry.follows(position):
-            if entry is not None:
-                logger.error("An entry of topic %r does not follow the one before it", topic)
-            # What stands before the damage is good; reading on from there is answered by Gone.
-            return Page(entries=tuple(entries), more=True) if entries else Gone(tail=_position(tail))
-        entries.append(entry)
-        position = entry.position
-    return Page(entries=tuple(entries), more=bool(more))
+    return chain(position, _decode(topic, heads, bodies), tail=_position(tail), more=bool(more))
 
 
 def decode_positions(
