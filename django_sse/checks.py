@@ -103,7 +103,7 @@ def check_deployment(**_: object) -> list[CheckMessage]:
     msg = "Events are kept in the memory of one process: no other one, no worker and no shell can send any."
     hint = (
         "Right for a site of one process. For several use channels_redis in CHANNEL_LAYERS, whose Redis then "
-        "keeps the history too."
+        "keeps the history too, or a history in the database: see HISTORY in the reference of settings."
     )
     return [Warning(msg, hint=hint, id="django_sse.W005")]
 

@@ -57,6 +57,8 @@ class Settings:
     RENDER_MARGIN: float = 2.0
     #: Other sites whose pages may follow streams, with credentials: ``"https://www.example.com"``.
     ALLOWED_ORIGINS: Collection[str] = ()
+    #: Whether events that are sent in a transaction are written in it; with a history in the database.
+    OUTBOX: bool = False
     #: What encodes ``data``.
     JSON_ENCODER: type[JSONEncoder] = DjangoJSONEncoder
 
@@ -135,6 +137,10 @@ def _is_origins(value: object) -> bool:
     )
 
 
+def _is_bool(value: object) -> bool:
+    return isinstance(value, bool)
+
+
 def _is_group_prefix(value: object) -> bool:
     return isinstance(value, str) and _GROUP_PREFIX.fullmatch(value) is not None
 
@@ -170,6 +176,7 @@ _RULES: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "MAX_PENDING": _COUNT,
     "MAX_EVENT": _COUNT,
     "ALLOWED_ORIGINS": (_is_origins, "a list of origins such as 'https://www.example.com', without a path"),
+    "OUTBOX": (_is_bool, "True or False"),
     "RENDER_MARGIN": (_is_number, "a number of seconds, 0 or more"),
 }
 

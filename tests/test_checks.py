@@ -14,6 +14,7 @@ from django_sse import access, checks, model_events
 from tests.app.models import Article, Room
 
 REFERENCE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "checks.md"
+MEMORY = {"BACKEND": "django_sse.history.MemoryHistory"}
 CORE = "channels_redis.core.RedisChannelLayer"
 PUBSUB = "channels_redis.pubsub.RedisPubSubChannelLayer"
 
@@ -68,11 +69,12 @@ def test_wrong_settings(settings: Settings, given: object, says: str) -> None:
     ("options", "layers", "says"),
     [
         ({"HISTORY": {"BACKEND": "nowhere.History"}}, {}, "cannot be imported"),
-        ({}, {"default": {"BACKEND": "tests.test_checks.SharedLayer"}}, "several processes share"),
+        ({"HISTORY": MEMORY}, {"default": {"BACKEND": "tests.test_checks.SharedLayer"}}, "processes share"),
+        ({"OUTBOX": True}, {}, "'OUTBOX'] is True, and the history is MemoryHistory, which no transaction"),
         ({}, {"default": {"BACKEND": "nowhere.Layer"}}, "nowhere"),
         ({}, {"default": {"BACKEND": CORE, "CONFIG": {"hosts": ["mailto:nobody"]}}}, "do not fit"),
     ],
-    ids=["no history", "process-local under a shared layer", "no layer", "no such host"],
+    ids=["no history", "process-local under a shared layer", "no outbox", "no layer", "no such host"],
 )
 def test_a_history_that_cannot_work(
     settings: Settings, options: dict[str, Any], layers: dict[str, Any], says: str

@@ -149,6 +149,7 @@ WRONG_VALUES: dict[tuple[str, str], list[Any]] = {
         [b"https://www.example.com"],
         None,
     ],
+    ("OUTBOX", "True or False"): [0, 1, None, "yes"],
     ("RENDER_MARGIN", "a number of seconds, 0 or more"): [-0.1, "2", None, False],
     (
         "GROUP_PREFIX",

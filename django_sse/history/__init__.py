@@ -67,6 +67,13 @@ def _choose() -> BaseHistory:
             f"{NAME} = {{'CHANNEL_LAYER': 'sse'}})."
         )
         raise ImproperlyConfigured(msg)
+    if settings.OUTBOX and history.outbox is None:
+        msg = (
+            f"{NAME}['OUTBOX'] is True, and the history is {type(history).__qualname__}, which no "
+            f"transaction of yours reaches: set {NAME}['HISTORY'] = {{'BACKEND': {DATABASE!r}}}, or leave "
+            "the outbox away"
+        )
+        raise ImproperlyConfigured(msg)
     return history
 
 

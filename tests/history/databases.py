@@ -5,12 +5,26 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import pytest
 from django.core.management import call_command
 from django.db import connections
+from pytest_django import DjangoDbBlocker
+
+from django_sse.history.database import DatabaseHistory
 
 TABLES = ("topic", "entry", "key", "clock", "outbox")
 
 
+#: SQLite needs no server; the others are really run.
+VENDORS = [
+    "sqlite",
+    pytest.param("postgresql", marks=pytest.mark.servers),
+    pytest.param("mariadb", marks=pytest.mark.servers),
+]
+every_database = pytest.mark.parametrize("vendor", VENDORS)
+
+#: `make(vendor, **options)`.
+Make = Callable[..., DatabaseHistory]
 T = TypeVar("T")
 
 
@@ -28,11 +42,12 @@ def aside(function: Callable[..., T], *values: Any) -> T:
 
 
 @contextmanager
-def added(alias: str, database: Mapping[str, Any]) -> Iterator[str]:
+def added(alias: str, database: Mapping[str, Any], *, blocker: DjangoDbBlocker) -> Iterator[str]:
     """Add a database to the settings for a while, and make its tables."""
     connections.settings[alias] = connections.configure_settings({"default": dict(database)})["default"]
     try:
-        aside(lambda: call_command("migrate", database=alias, verbosity=0))
+        with blocker.unblock():
+            aside(lambda: call_command("migrate", database=alias, verbosity=0))
         yield alias
     finally:
         connections[alias].close()

@@ -7,8 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 from typing import Any, ClassVar
@@ -28,68 +27,7 @@ from django_sse.history.database.statements import CHANNEL
 from django_sse.positions import MAX_OFFSET, Entry, Position
 from django_sse.wire import Event
 from tests.history.contract import ALL, HistoryContract
-from tests.history.databases import added, aside, empty, execute
-from tests.servers.mariadb import MariaDBServer
-from tests.servers.postgres import PostgresServer
-
-#: SQLite needs no server; the others are really run.
-VENDORS = [
-    "sqlite",
-    pytest.param("postgresql", marks=pytest.mark.servers),
-    pytest.param("mariadb", marks=pytest.mark.servers),
-]
-every_database = pytest.mark.parametrize("vendor", VENDORS)
-
-
-@pytest.fixture(scope="module")
-def sqlite(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
-    """Return the alias of a database in a file."""
-    path = tmp_path_factory.mktemp("sqlite") / "db.sqlite3"
-    with (
-        django_db_blocker.unblock(),
-        added("sse_sqlite", {"ENGINE": "django.db.backends.sqlite3", "NAME": path}) as alias,
-    ):
-        yield alias
-
-
-@pytest.fixture(scope="module")
-def postgresql(django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
-    """Return the alias of a database of PostgreSQL."""
-    with (
-        PostgresServer() as server,
-        django_db_blocker.unblock(),
-        added("sse_postgresql", server.database) as alias,
-    ):
-        yield alias
-
-
-@pytest.fixture(scope="module")
-def mariadb(django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
-    """Return the alias of a database of MariaDB."""
-    with (
-        MariaDBServer() as server,
-        django_db_blocker.unblock(),
-        added("sse_mariadb", server.database) as alias,
-    ):
-        yield alias
-
-
-Make = Callable[..., DatabaseHistory]
-
-
-@pytest.fixture
-def make(request: pytest.FixtureRequest, django_db_blocker: DjangoDbBlocker) -> Iterator[Make]:
-    """Return `make(vendor, **options)`: an empty history in such a database, closed with the test."""
-    with ExitStack() as made, django_db_blocker.unblock():
-
-        def history(vendor: str, **options: Any) -> DatabaseHistory:
-            alias = request.getfixturevalue(vendor)
-            aside(empty, alias)
-            history = DatabaseHistory(using=alias, timeout=10, **options)
-            made.callback(history.close)
-            return history
-
-        yield history
+from tests.history.databases import Make, aside, empty, every_database, execute
 
 
 class DatabaseContract(HistoryContract):
@@ -275,20 +213,33 @@ def test_trimming_goes_in_slices(make: Make, vendor: str, monkeypatch: pytest.Mo
     assert max(removed) <= 8
 
 
-def test_a_command_trims(make: Make, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It removes all there is to remove, and says how much that was."""
+def test_a_command_trims_and_sweeps(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does all there is to do, and says how much that was."""
     history = make("sqlite", length=1)
     for _ in range(5):
         append(history)
+    with transaction.atomic(using=history.using):
+        history.outbox.store(["orders"], Event(text="left"))
+    monkeypatch.setattr("django_sse.history.database.outbox._GRACE", -1.0)
     monkeypatch.setattr("django_sse.management.commands.sse_trim.get_history", lambda: history)
     out = StringIO()
 
     call_command("sse_trim", stdout=out)
 
-    assert out.getvalue() == "Removed 4 rows.\n"
+    assert out.getvalue() == "Sent 1 events that were left, removed 5 rows.\n"
     monkeypatch.setattr(history, "trim", _failing)
     with pytest.raises(CommandError, match="not now"):
         call_command("sse_trim", stdout=out)
+
+
+def test_other_histories_have_nothing_to_trim(settings: Settings) -> None:
+    """The command may stand in a crontab whatever the history is."""
+    settings.DJANGO_SSE = {}
+    out = StringIO()
+
+    call_command("sse_trim", stdout=out)
+
+    assert out.getvalue() == "Sent 0 events that were left, removed 0 rows.\n"
 
 
 def _failing() -> int:

@@ -5,16 +5,20 @@ process leaves that died in between is swept by any other.
 """
 
 import json
+import logging
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
+from django_sse.exceptions import EventError
 from django_sse.history.database.line import Line, UndoError
 from django_sse.history.database.log import SECOND, Keys, Log
 from django_sse.models import Outbox as Row
 from django_sse.positions import Entry
 from django_sse.wire import Event
+
+logger = logging.getLogger(__name__)
 
 #: Seconds that an event is left to its own process.
 _GRACE: Final = 5.0
@@ -81,9 +85,14 @@ class Outbox:
             raise UndoError([])  # somebody else has appended it
         topics, name, text, *keys = row
         cursor.execute("DELETE FROM django_sse_outbox WHERE id = %s", (number,))
-        event = Event(name=bytes(name).decode(), text=bytes(text).decode())
+        try:
+            event = Event(name=bytes(name).decode(), text=bytes(text).decode())
+            names = [str(topic) for topic in json.loads(bytes(topics))]
+        except (TypeError, ValueError, EventError) as error:
+            logger.error("An event of the outbox is damaged: %s", type(error).__name__)  # noqa: TRY400
+            return []
         entries = []
-        for topic in json.loads(bytes(topics)):
+        for topic in names:
             cursor.execute("SAVEPOINT topic")
             try:
                 entries.append(self._log.append_now(cursor, topic, event, Keys(*keys)))

@@ -1,27 +1,34 @@
-"""Remove what a history in a database no longer promises."""
+"""Put a history in a database in order: nothing too old, nothing left behind."""
 
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
 from django_sse.exceptions import HistoryError
+from django_sse.hearing import ring
 from django_sse.history import get_history
 
 
 class Command(BaseCommand):
-    """Remove old entries and keys from a history in a database, in bounded slices."""
+    """Send what was left in the outbox, and remove old entries and keys, in bounded slices."""
 
     help = (
-        "Remove entries and keys that the history in the database no longer promises. Processes that serve "
-        "streams do this too, a slice each minute; run it where none does, or where they do not keep up."
+        "Remove entries and keys that the history in the database no longer promises, and send events that "
+        "processes have left in the outbox when they died. Processes that serve streams do both, a slice at a "
+        "time; run this where none does, or where they do not keep up."
     )
 
     def handle(self, **_: Any) -> None:
-        """Trim until nothing is left to trim."""
-        trim, count = get_history().trim, 0
+        """Go on until nothing is left."""
+        history = get_history()
+        sent = removed = 0
         try:
-            while removed := trim():
-                count += removed
+            while history.outbox is not None and (entries := history.outbox.sweep()):
+                sent += len(entries)
+                for entry in entries:
+                    ring(entry)
+            while count := history.trim():
+                removed += count
         except HistoryError as error:
             raise CommandError(str(error)) from error
-        self.stdout.write(f"Removed {count} rows.")
+        self.stdout.write(f"Sent {sent} events that were left, removed {removed} rows.")
