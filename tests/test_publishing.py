@@ -510,6 +510,7 @@ def test_wrong_arguments_raise_at_the_call(arguments: Any, error: type[Exception
 def test_a_wrong_configuration_raises_at_the_call(settings: Settings) -> None:
     """A project whose events nobody could hear learns of it in its view, not in its log."""
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": f"{__name__}.SharedLayer"}}
+    settings.DJANGO_SSE = {"HISTORY": {"BACKEND": "django_sse.history.MemoryHistory"}}
 
     with transaction.atomic(), pytest.raises(ImproperlyConfigured, match="which several processes share"):
         send_event("orders", "order-saved")

@@ -14,7 +14,7 @@ class Command(BaseCommand):
 
     help = (
         "Remove entries and keys that the history in the database no longer promises, and send events that "
-        "processes have left in the outbox when they died. Processes that serve streams do both, a slice at a "
+        "processes left in the outbox when they died. Processes that serve streams do both, a slice at a "
         "time; run this where none does, or where they do not keep up."
     )
 
