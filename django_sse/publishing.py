@@ -5,7 +5,7 @@ import json
 import logging
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
+from typing import Any, TypedDict
 
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db import connections
@@ -13,7 +13,7 @@ from django.db import connections
 from django_sse.conf import get_settings
 from django_sse.exceptions import EventError, HistoryError, PublishError, TopicError
 from django_sse.hearing import ring
-from django_sse.history import BaseHistory, get_history
+from django_sse.history import BaseHistory, BaseOutbox, get_history
 from django_sse.positions import Cursor, Entry
 from django_sse.revocations import Revocation
 from django_sse.signals import event_sent
@@ -21,6 +21,15 @@ from django_sse.topics import CONTROL_TOPIC, check_topic, user_topic
 from django_sse.wire import Event, check_not_reserved
 
 logger = logging.getLogger(__name__)
+
+
+class _Keys(TypedDict):
+    """By what an event is known."""
+
+    key: str | None
+    version: int | None
+    idempotency_key: str | None
+
 
 #: What ``to`` may be: a topic, a user, or several of these.
 Recipients = Any
@@ -82,11 +91,16 @@ def send_event(
     _check_version(event, key, version)
     # A wrong configuration raises here, not after the commit, where it would only be logged.
     history = get_history()
-    send = partial(_send, history, topics, value, key=key, version=version, idempotency_key=idempotency_key)
+    keys: _Keys = {"key": key, "version": version, "idempotency_key": idempotency_key}
+    send = partial(_send, history, topics, value, **keys)
     if not on_commit:
         send()
         return
 
+    outbox = history.outbox if get_settings().OUTBOX else None
+    if outbox is not None and outbox.using == using and _is_in_transaction(using):
+        # Here it raises: what cannot be written belongs to a transaction that cannot be committed.
+        send = partial(_deliver, outbox, outbox.store(topics, value, **keys), value.name)
     _after_commit(Pending(topics, value, send), using)
 
 
@@ -138,10 +152,14 @@ def _revoke_error(revocation: Revocation) -> PublishError:
     return PublishError(f"the streams of {revocation.user!r} do not end: the history does not answer")
 
 
-def _after_commit(pending: "Pending", using: str) -> None:
+def _is_in_transaction(using: str) -> bool:
     connection = connections[using]
-    if connection.connection is not None and (connection.in_atomic_block or not connection.autocommit):
-        connection.on_commit(pending, robust=True)
+    return connection.connection is not None and (connection.in_atomic_block or not connection.autocommit)
+
+
+def _after_commit(pending: "Pending", using: str) -> None:
+    if _is_in_transaction(using):
+        connections[using].on_commit(pending, robust=True)
     else:
         # No connection, or none in a transaction; asking on_commit() would open one for nothing.
         pending()
@@ -212,8 +230,22 @@ def _send(
         except HistoryError as error:
             raise _publish_error(event.name, topic) from error
         if entry is not None:
-            ring(entry)
-            event_sent.send_robust(sender=Entry, entry=entry)
+            _announce(entry)
+
+
+def _deliver(outbox: BaseOutbox, number: int, name: str) -> None:
+    try:
+        entries = outbox.deliver(number)
+    except HistoryError as error:
+        msg = f"event {name!r} was not sent yet, and stays in the outbox: the history does not answer"
+        raise PublishError(msg) from error
+    for entry in entries:
+        _announce(entry)
+
+
+def _announce(entry: Entry) -> None:
+    ring(entry)
+    event_sent.send_robust(sender=Entry, entry=entry)
 
 
 class Pending:

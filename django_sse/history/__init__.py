@@ -10,10 +10,10 @@ from django.utils.module_loading import import_string
 
 from django_sse.conf import NAME, RELEVANT, get_settings
 from django_sse.forks import after_fork
-from django_sse.history.base import BaseHistory, Gone, Page
+from django_sse.history.base import BaseHistory, BaseOutbox, Gone, Page
 from django_sse.history.memory import MemoryHistory
 
-__all__ = ["BaseHistory", "Gone", "MemoryHistory", "Page", "get_history"]
+__all__ = ["BaseHistory", "BaseOutbox", "Gone", "MemoryHistory", "Page", "get_history"]
 
 #: The history of projects whose layer reaches other processes, and is no Redis.
 DATABASE = "django_sse.history.database.DatabaseHistory"
