@@ -47,18 +47,7 @@ async def asend_event(
 ) -> None:
     """Send an event now; its arguments and errors are those of `send_event`."""
     topics, value = topics_of(to), make_event(event, data, text=text)
-    _check_version(event, key, version)
-    history = get_history()
-    for topic in topics:
-        try:
-            entry = await history.aappend(
-                topic, value, key=key, version=version, idempotency_key=idempotency_key
-            )
-        except HistoryError as error:
-            raise _publish_error(event, topic) from error
-        if entry is not None:
-            ring(entry)
-            await event_sent.asend_robust(sender=Entry, entry=entry)
+    await apublish(topics, value, key=key, version=version, idempotency_key=idempotency_key)
 
 
 def send_event(
@@ -86,13 +75,58 @@ def send_event(
     for a wrong topic; PublishError where it could not be sent now; SynchronousOnlyOperation in a running
     event loop, where ``await asend_event()`` belongs.
     """
-    _check_no_loop("send_event")
+    check_no_loop("send_event")
     topics, value = topics_of(to), make_event(event, data, text=text)
-    _check_version(event, key, version)
+    publish(
+        topics,
+        value,
+        on_commit=on_commit,
+        using=using,
+        key=key,
+        version=version,
+        idempotency_key=idempotency_key,
+    )
+
+
+async def apublish(
+    topics: tuple[str, ...],
+    event: Event,
+    *,
+    key: str | None,
+    version: int | None,
+    idempotency_key: str | None,
+) -> None:
+    """Send an event that is made already, a project's or this package's own, now."""
+    _check_version(event.name, key, version)
+    history = get_history()
+    for topic in topics:
+        try:
+            entry = await history.aappend(
+                topic, event, key=key, version=version, idempotency_key=idempotency_key
+            )
+        except HistoryError as error:
+            raise _publish_error(event.name, topic) from error
+        if entry is not None:
+            ring(entry)
+            await event_sent.asend_robust(sender=Entry, entry=entry)
+
+
+def publish(
+    topics: tuple[str, ...],
+    event: Event,
+    *,
+    on_commit: bool,
+    using: str,
+    key: str | None,
+    version: int | None,
+    idempotency_key: str | None,
+) -> None:
+    """Send an event that is made already, a project's or this package's own, after the commit or now."""
+    _check_version(event.name, key, version)
     # A wrong configuration raises here, not after the commit, where it would only be logged.
     history = get_history()
     keys: _Keys = {"key": key, "version": version, "idempotency_key": idempotency_key}
-    send = partial(_send, history, topics, value, **keys)
+    send = partial(_send, history, topics, event, **keys)
     if not on_commit:
         send()
         return
@@ -100,8 +134,8 @@ def send_event(
     outbox = history.outbox if get_settings().OUTBOX else None
     if outbox is not None and outbox.using == using and _is_in_transaction(using):
         # Here it raises: what cannot be written belongs to a transaction that cannot be committed.
-        send = partial(_deliver, outbox, outbox.store(topics, value, **keys), value.name)
-    _after_commit(Pending(topics, value, send), using)
+        send = partial(_deliver, outbox, outbox.store(topics, event, **keys), event.name)
+    _after_commit(Pending(topics, event, send), using)
 
 
 async def arevoke(user: object) -> None:
@@ -126,7 +160,7 @@ def revoke(user: object, *, on_commit: bool = True, using: str = "default") -> N
     Raises TopicError for a user who is anonymous or not saved; SynchronousOnlyOperation in a running event
     loop, where ``await arevoke()`` belongs.
     """
-    _check_no_loop("revoke")
+    check_no_loop("revoke")
     revocation = Revocation(user=user_topic(user))
     if on_commit:
         revoke_after_commit(revocation, using)
@@ -189,13 +223,11 @@ def topics_of(to: Recipients) -> tuple[str, ...]:
 
 def make_event(name: str, data: object = None, *, text: str | None = None) -> Event:
     """Return the event of these arguments; raise EventError where it cannot be sent."""
-    settings = get_settings()
     if text is None:
+        encoder = get_settings().JSON_ENCODER
         try:
             # ensure_ascii would triple the size of most of the world's texts.
-            text = json.dumps(
-                data, cls=settings.JSON_ENCODER, ensure_ascii=False, allow_nan=False, separators=(",", ":")
-            )
+            text = json.dumps(data, cls=encoder, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         except (TypeError, ValueError, RecursionError) as error:
             msg = (
                 f"the data of event {name!r} is not JSON: {error}; send values that JSON has, or set "
@@ -205,11 +237,20 @@ def make_event(name: str, data: object = None, *, text: str | None = None) -> Ev
     elif data is not None:
         msg = f"event {name!r} was given data and text: give one of them"
         raise EventError(msg)
-    event = check_not_reserved(Event(name=name, text=text))
-    if len(event.block) > settings.MAX_EVENT:
+    return _check_size(check_not_reserved(Event(name=name, text=text)))
+
+
+def make_own_event(name: str, **data: object) -> Event:
+    """Return an event of this package's own: projects cannot use its name, nor change its JSON."""
+    return _check_size(Event(name=name, text=json.dumps(data, ensure_ascii=False, separators=(",", ":"))))
+
+
+def _check_size(event: Event) -> Event:
+    limit = get_settings().MAX_EVENT
+    if len(event.block) > limit:
         msg = (
-            f"event {name!r} has {len(event.block)} bytes, more than DJANGO_SSE['MAX_EVENT'] = "
-            f"{settings.MAX_EVENT}: send an id or an address that the page fetches, or raise the limit"
+            f"event {event.name!r} has {len(event.block)} bytes, more than DJANGO_SSE['MAX_EVENT'] = "
+            f"{limit}: send an id or an address that the page fetches, or raise the limit"
         )
         raise EventError(msg)
     return event
@@ -278,7 +319,8 @@ def _check_version(name: str, key: str | None, version: int | None) -> None:
         raise EventError(msg)
 
 
-def _check_no_loop(name: str) -> None:
+def check_no_loop(name: str) -> None:
+    """Raise SynchronousOnlyOperation in a running event loop, naming the coroutine that belongs there."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
