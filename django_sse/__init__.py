@@ -4,6 +4,7 @@ Importing this package needs no settings.
 """
 
 from django_sse.exceptions import CursorError, EventError, HistoryError, PublishError, SSEError, TopicError
+from django_sse.fragments import asend_fragment, send_fragment
 from django_sse.publishing import aget_cursor, arevoke, asend_event, get_cursor, revoke, send_event
 from django_sse.responses import EventStreamResponse
 from django_sse.topics import user_topic
@@ -23,8 +24,10 @@ __all__ = [
     "aget_cursor",
     "arevoke",
     "asend_event",
+    "asend_fragment",
     "get_cursor",
     "revoke",
     "send_event",
+    "send_fragment",
     "user_topic",
 ]

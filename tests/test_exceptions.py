@@ -44,9 +44,11 @@ def test_the_public_names_are_these() -> None:
         "aget_cursor",
         "arevoke",
         "asend_event",
+        "asend_fragment",
         "get_cursor",
         "revoke",
         "send_event",
+        "send_fragment",
         "user_topic",
     ]
     assert all(hasattr(django_sse, name) for name in django_sse.__all__)

@@ -85,6 +85,10 @@ class Site:
         """Send several events at once."""
         self._post("send/", json=[{"to": self.topic, **event} for event in events])
 
+    def send_html(self, template: str | None, **others: Any) -> None:
+        """Send a fragment of this template to the topic, or to others that are named as `to`."""
+        self._post("send-html/", json={"to": self.topic, "template": template, **others})
+
     def add(self, **row: Any) -> None:
         """Add a row to the list that the page's view reads."""
         self._post(f"rows/{self.topic}/", json=row)

@@ -8,9 +8,9 @@
  *   id="article-" data-sse-id="pk" becomes article-5, in place of the article-5 that its parent has already.
  *
  *   sse.on(name, (data, detail) => ...)   returns its undo       sse.state
- *   DOM events "sse:<name>", sse-open, sse-reset, sse-close, sse-state; <html data-sse="open">
+ *   DOM events "sse:<name>", sse-open, sse-reset, sse-close, sse-fragment, sse-state; <html data-sse="open">
  *
- * Data only ever becomes text: nothing here writes HTML.
+ * Data only ever becomes text. HTML comes from send_fragment() alone, which the server has rendered.
  */
 (() => {
   "use strict";
@@ -20,7 +20,8 @@
   const nonce = document.currentScript ? document.currentScript.nonce : "";
   const streams = new Set(); // the elements in the page
   const handlers = new Map(); // name -> set of [function] given to sse.on()
-  const names = new Set(["sse-open", "sse-reset", "sse-close"]); // EventSource hears only names it was told
+  // EventSource hears only names that it was told.
+  const names = new Set(["sse-open", "sse-reset", "sse-close", "sse-fragment"]);
   let away = false; // in the back/forward cache
 
   // ---- from an event to the page ---------------------------------------------------------------------------------
@@ -50,27 +51,72 @@
     return item;
   }
 
+  const items = (list) => [...list.children].filter((child) => child.localName !== "template");
+
+  // What carries an id takes the place of the one that the list has; the rest is returned.
+  function renewed(list, content) {
+    for (const part of [...content.children]) {
+      const old = part.id && items(list).find((item) => item.id === part.id);
+      if (old) old.replaceWith(part);
+    }
+    return content;
+  }
+
   function show(element, detail) {
     const template = element.localName === "template";
     const { sseSwap: swap = template ? "append" : "text", sseKey: key, sseMax: max } = element.dataset;
     const list = template ? element.parentNode : element;
-    const items = () => [...list.children].filter((child) => child.localName !== "template");
     if (swap === "append" || swap === "prepend") {
       const content = template ? filled(element, detail) : line(element, detail);
-      for (const part of template ? [...content.children] : []) {
-        const old = part.id && items().find((item) => item.id === part.id);
-        if (old) old.replaceWith(part);
-      }
-      list[swap](content);
-      const shown = max ? items() : [];
+      list[swap](renewed(list, content));
+      const shown = max ? items(list) : [];
       while (shown.length > max) (swap === "append" ? shown.shift() : shown.pop()).remove();
     } else if (swap === "remove" && template) {
       const ids = [...filled(element, detail).children].map((part) => part.id).filter(Boolean);
-      for (const item of items()) if (ids.includes(item.id)) item.remove();
+      for (const item of items(list)) if (ids.includes(item.id)) item.remove();
     } else if (swap === "remove") element.remove();
     else if (swap === "text" && !template) element.textContent = text(detail, key);
     else if (swap === "value" && !template) element.value = text(detail, key);
     else throw new Error(`data-sse-swap="${swap}" is not known here: use text, value, append, prepend or remove`);
+  }
+
+  // ---- fragments: HTML that the server has rendered ---------------------------------------------------------------
+
+  let policy; // made for the first fragment: a page that gets none need not allow it
+  function parsed(html) {
+    if (window.trustedTypes) policy = policy || trustedTypes.createPolicy("django-sse", { createHTML: (it) => it });
+    const template = document.createElement("template"); // scripts that are parsed here never run
+    template.innerHTML = policy ? policy.createHTML(html) : html;
+    return template.content;
+  }
+
+  const swaps = {
+    append: (at, content) => at.append(renewed(at, content)),
+    prepend: (at, content) => at.prepend(renewed(at, content)),
+    before: (at, content) => at.before(renewed(at.parentNode, content)),
+    after: (at, content) => at.after(renewed(at.parentNode, content)),
+    replace: (at, content) => at.replaceWith(content),
+    html: (at, content) => at.replaceChildren(content),
+    remove: (at) => at.remove(),
+  };
+
+  // Whoever types goes on where they were, in the field that comes with the id of theirs.
+  function keepFocus(act) {
+    const old = document.activeElement || {};
+    const { selectionStart: start, selectionEnd: end } = old;
+    act();
+    const now = old.id && !old.isConnected && document.getElementById(old.id);
+    if (!now) return;
+    now.focus({ preventScroll: true });
+    if (start != null && now.selectionStart != null) now.setSelectionRange(start, end);
+  }
+
+  function put({ target, swap, html }) {
+    const content = parsed(html);
+    for (const at of document.querySelectorAll(target)) {
+      // One that stood in another may be gone by now.
+      if (at.isConnected) attempt(() => keepFocus(() => swaps[swap](at, document.importNode(content, true))));
+    }
   }
 
   // What a page's own code throws is reported, and never ends the stream.
@@ -132,7 +178,8 @@
       if (typeof raw !== "string") return; // EventSource's own "open" and "error", were a page to ask for these names
       if (id) this.setAttribute("last-id", id); // a copy of the page goes on from here
       const own = event.startsWith("sse-");
-      if (!own && this.hasPassed(id)) return;
+      const fragment = event === "sse-fragment";
+      if ((fragment || !own) && this.hasPassed(id)) return;
       let data = raw;
       try {
         data = JSON.parse(raw);
@@ -145,6 +192,7 @@
         for (const [handler] of [...(handlers.get(event) || [])]) attempt(() => handler(data, detail));
         const wanted = document.querySelectorAll(`[data-sse-on~="${CSS.escape(event)}"]`);
         for (const element of wanted) attempt(() => show(element, detail));
+        if (fragment) attempt(() => put(data));
       }
       if (event === "sse-open" && data && data.refused && data.refused.length) {
         console.warn(`sse: not allowed to follow ${data.refused.join(", ")} (see django_sse.access.allow)`);

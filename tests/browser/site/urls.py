@@ -8,6 +8,7 @@ urlpatterns = [
     path("favicon.ico", views.nothing),
     path("pages/<str:topic>/", views.page),
     path("send/", views.send),
+    path("send-html/", views.send_html),
     path("rows/<str:topic>/", views.add),
     path("sign-in/<int:pk>/", views.sign_in),
     path("closing/<str:topic>/", views.closing),

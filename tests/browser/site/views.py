@@ -9,11 +9,13 @@ from django.contrib.auth.models import User
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template import engines
 
-from django_sse import send_event
+from django_sse import send_event, send_fragment
 from tests.browser.site.accounts import Everybody
 
 NONCE = "bm9uY2U"
 POLICY = f"default-src 'none'; connect-src 'self'; script-src 'nonce-{NONCE}'"
+#: What `?trusted-types=` adds: sinks take trusted values only, and these policies alone may make them.
+TRUSTED_TYPES = "; require-trusted-types-for 'script'; trusted-types "
 
 PAGE = """{% load sse %}<!doctype html>
 <html lang="en">
@@ -53,7 +55,8 @@ def page(request: HttpRequest, topic: str) -> HttpResponse:
         context["csp_nonce"] = NONCE
     response = HttpResponse(engines["django"].from_string(_pages[topic]).render(context, request))
     if "csp" in request.GET:
-        response["Content-Security-Policy"] = POLICY
+        allowed = request.GET.get("trusted-types")
+        response["Content-Security-Policy"] = POLICY + (TRUSTED_TYPES + allowed if allowed else "")
     return response
 
 
@@ -62,6 +65,15 @@ def send(request: HttpRequest) -> HttpResponse:
     for arguments in json.loads(request.body):
         to = arguments.pop("to")
         send_event(User(pk=to) if isinstance(to, int) else to, **arguments, on_commit=False)
+    return HttpResponse(status=204)
+
+
+def send_html(request: HttpRequest) -> HttpResponse:
+    """Send a fragment: the arguments of `send_fragment`, of which `template` is the text of one."""
+    arguments = json.loads(request.body)
+    to, text = arguments.pop("to"), arguments.pop("template")
+    template = None if text is None else engines["django"].from_string(text)
+    send_fragment(User(pk=to) if isinstance(to, int) else to, template, **arguments, on_commit=False)
     return HttpResponse(status=204)
 
 
