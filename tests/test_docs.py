@@ -24,7 +24,7 @@ from django.utils.module_loading import import_string
 from pytest_django import Settings as ProjectSettings
 
 import django_sse
-from django_sse import access, markup, model_events, testing, wire
+from django_sse import access, fragments, markup, model_events, testing, wire
 from django_sse.conf import Settings, get_settings
 from django_sse.history import BaseHistory, MemoryHistory, get_history
 from django_sse.history.redis import RedisHistory
@@ -523,6 +523,8 @@ def test_every_public_name_is_in_the_reference() -> None:
     [
         django_sse.send_event,
         django_sse.asend_event,
+        django_sse.send_fragment,
+        django_sse.asend_fragment,
         django_sse.get_cursor,
         django_sse.aget_cursor,
         django_sse.user_topic,
@@ -616,10 +618,21 @@ def test_reserved_events_are_in_the_references() -> None:
     }
     text = WIRE.read_text()
 
-    assert sent == {"sse-open", "sse-reset", "sse-close"}
+    sent.add(fragments.FRAGMENT)
+    assert sent == {"sse-open", "sse-reset", "sse-close", "sse-fragment"}
     assert described(WIRE, r"`(sse-\w+)`$") == sent
     assert described(HTML, r"`(sse-\w+)`$") == sent | {"sse-state"}
     assert {reason for reason in reasons if f'`"{reason}"`' not in text} == set()
+
+
+def test_every_swap_of_a_fragment_is_in_the_references() -> None:
+    """What can be done with a fragment is described, for senders, for pages and for the wire."""
+    (sender,) = re.findall(r"^`swap`\n(: .+\n(?:  .+\n)*)", PYTHON.read_text(), re.MULTILINE)
+    (wired,) = re.findall(r"`swap`: (.*?), see", WIRE.read_text(), re.DOTALL)
+
+    assert described(HTML, r'\| `swap="(\w+)"`') == set(fragments.SWAPS)
+    assert set(re.findall(r"`(\w+)`", sender)) - {"template"} == set(fragments.SWAPS)
+    assert set(re.findall(r'`"(\w+)"`', wired)) == set(fragments.SWAPS)
 
 
 def test_the_headers_are_those_of_a_stream() -> None:
