@@ -1,10 +1,13 @@
-"""What one hub has counted since it was made."""
+"""What one hub has counted since it was made, and what a process has that sends."""
 
 import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Final, Literal
+
+from django_sse.forks import after_fork
 
 #: The latest ends and resets that are kept with their circumstances.
 _INCIDENTS: Final = 100
@@ -62,9 +65,39 @@ class Counters:
         self.incidents.append(Incident(time=time.time(), kind=kind, reason=reason, user=user, topics=topics))
 
 
+class PublishCounters:
+    """What went wrong in a process that sends, in whichever thread, where it was logged and not raised."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew, as a forked process must: another thread may have held the lock."""
+        self._lock = Lock()
+        #: Model events without a version: none could be drawn, or the row could not be locked.
+        self.unversioned = 0
+        #: Events that were not sent: by a history that did not answer, or a project's own error.
+        self.failed = 0
+
+    def note_unversioned(self) -> None:
+        """Count an event that may overtake another."""
+        with self._lock:
+            self.unversioned += 1
+
+    def note_failed(self) -> None:
+        """Count an event that nobody hears."""
+        with self._lock:
+            self.failed += 1
+
+
+#: This process's.
+published: Final = PublishCounters()
+after_fork(published.reset)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """A hub at one moment; see `Counters` for what is counted."""
+    """A hub at one moment; see `Counters` and, of its process, `PublishCounters` for what is counted."""
 
     streams: int
     followers: int
@@ -78,5 +111,7 @@ class Snapshot:
     refusals: int
     #: Doorbells of this process that the layer did not take.
     unsent: int
+    unversioned: int
+    failed: int
     #: Seconds since the last tail check that worked; None before the first.
     staleness: float | None

@@ -32,10 +32,10 @@ async def asend_fragment(
     idempotency_key: str | None = None,
 ) -> None:
     """Render in a thread and send now; its arguments and errors are those of `send_fragment`."""
-    _check(template, target, swap)
     topics = topics_of(to)
+    _check(template, target, swap)
     # Templates may query the database, which Django allows in no event loop.
-    event = await sync_to_async(_fragment)(template, context, target, swap, request)
+    event = await sync_to_async(make_fragment)(template, context, target=target, swap=swap, request=request)
     await apublish(topics, event, key=key, version=version, idempotency_key=idempotency_key)
 
 
@@ -66,11 +66,10 @@ def send_fragment(  # noqa: PLR0913  (those of send_event, and what is said of a
     the rendering raises; and what `send_event` raises.
     """
     check_no_loop("send_fragment")
-    _check(template, target, swap)
     topics = topics_of(to)
     publish(
         topics,
-        _fragment(template, context, target, swap, request),
+        make_fragment(template, context, target=target, swap=swap, request=request),
         on_commit=on_commit,
         using=using,
         key=key,
@@ -91,9 +90,16 @@ def _check(template: object, target: object, swap: object) -> None:
         raise EventError(msg)
 
 
-def _fragment(
-    template: Any, context: Mapping[str, Any] | None, target: str, swap: str, request: HttpRequest | None
+def make_fragment(
+    template: Any,
+    context: Mapping[str, Any] | None,
+    *,
+    target: str,
+    swap: str,
+    request: HttpRequest | None = None,
 ) -> Event:
+    """Render a template, and return the event that carries it; raise EventError where it cannot be sent."""
+    _check(template, target, swap)
     html = "" if swap == "remove" else _render(template, dict(context or {}), request)
     return make_own_event(FRAGMENT, target=target, swap=swap, html=html)
 

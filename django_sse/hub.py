@@ -16,7 +16,7 @@ from channels.layers import BaseChannelLayer
 
 from django_sse import layers
 from django_sse.conf import get_settings
-from django_sse.counters import Counters, Snapshot
+from django_sse.counters import Counters, Snapshot, published
 from django_sse.exceptions import HistoryError
 from django_sse.fan_out import FanOut
 from django_sse.followers import GRACE, READ_LIMIT, Follower, Following, back_off
@@ -142,6 +142,8 @@ class Hub:
             resets=dict(counters.resets),
             refusals=counters.refusals,
             unsent=0 if self.bell is None else self.bell.unsent,
+            unversioned=published.unversioned,
+            failed=published.failed,
             staleness=None if self._checked is None else self.loop.time() - self._checked,
         )
 
@@ -168,8 +170,7 @@ class Hub:
             self.control.streams[self.revocations] = None
         found = []
         for topic in topics:
-            follower = self.followers.get(topic)
-            if follower is None:
+            if (follower := self.followers.get(topic)) is None:
                 follower = self.followers[topic] = self._make_follower(topic)
             follower.streams[stream] = None
             self._idle.pop(topic, None)
@@ -211,8 +212,7 @@ class Hub:
 
     def hear(self, entry: Entry) -> None:
         """Take an entry that this process or another has appended."""
-        follower = self._follower(entry.topic)
-        if follower is not None:
+        if (follower := self._follower(entry.topic)) is not None:
             follower.hear(entry)
 
     def hear_message(self, message: dict[str, Any]) -> None:
@@ -260,8 +260,8 @@ class Hub:
 
     async def _checking(self) -> None:
         pause = self.settings.CHECK
-        if self.groups is None and self.history.check_every is not None:
-            pause = min(pause, self.history.check_every)  # it is the only doorbell of other processes
+        if self.groups is None:  # it may be the only doorbell of other processes
+            pause = min(pause, self.history.check_every)
         while True:
             await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311  (not a secret)
             try:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import REGISTRY, Collector
 
+from django_sse.counters import published
 from django_sse.hub import Hub
 
 _GAUGES = {"streams": "Open event streams.", "followers": "Topics that are followed."}
@@ -22,6 +23,11 @@ _COUNTERS = {
     "spills": "Queues that were dropped because a client was slow.",
     "refusals": "Streams that were turned away.",
     "unsent": "Doorbells that the layer did not take.",
+}
+#: Of the process, with or without hubs.
+_PUBLISHED = {
+    "unversioned": "Model events that carry no version.",
+    "failed": "Events that were not sent.",
 }
 _BY_REASON = {"ends": "Streams that the server ended.", "resets": "Resets that were sent."}
 
@@ -38,6 +44,8 @@ class HubCollector(Collector):
         for name, text in _COUNTERS.items():
             total = sum(getattr(snapshot, name) for snapshot in snapshots)
             yield CounterMetricFamily(f"django_sse_{name}", text, value=total)
+        for name, text in _PUBLISHED.items():
+            yield CounterMetricFamily(f"django_sse_{name}", text, value=getattr(published, name))
         for name, text in _BY_REASON.items():
             family = CounterMetricFamily(f"django_sse_{name}", text, labels=["reason"])
             reasons = sum((Counter(getattr(snapshot, name)) for snapshot in snapshots), Counter[str]())

@@ -2,25 +2,21 @@
 
 import asyncio
 import json
-import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, TypedDict
 
 from django.core.exceptions import SynchronousOnlyOperation
-from django.db import connections
 
+from django_sse.commits import Pending, after_commit, is_in_transaction
 from django_sse.conf import get_settings
 from django_sse.exceptions import EventError, HistoryError, PublishError, TopicError
 from django_sse.hearing import ring
 from django_sse.history import BaseHistory, BaseOutbox, get_history
 from django_sse.positions import Cursor, Entry
-from django_sse.revocations import Revocation
 from django_sse.signals import event_sent
-from django_sse.topics import CONTROL_TOPIC, check_topic, user_topic
+from django_sse.topics import check_topic, user_topic
 from django_sse.wire import Event, check_not_reserved
-
-logger = logging.getLogger(__name__)
 
 
 class _Keys(TypedDict):
@@ -122,81 +118,40 @@ def publish(
     idempotency_key: str | None,
 ) -> None:
     """Send an event that is made already, a project's or this package's own, after the commit or now."""
+    keys: _Keys = {"key": key, "version": version, "idempotency_key": idempotency_key}
+    if on_commit:
+        after_commit(prepare(topics, event, using=using, **keys), using)
+    else:
+        _check_version(event.name, key, version)
+        _send(get_history(), topics, event, **keys)
+
+
+def prepare(
+    topics: tuple[str, ...],
+    event: Event,
+    *,
+    using: str,
+    key: str | None,
+    version: int | None,
+    idempotency_key: str | None = None,
+) -> Pending:
+    """Return an event that is made already as what waits for a commit; with OUTBOX it is written now."""
     _check_version(event.name, key, version)
     # A wrong configuration raises here, not after the commit, where it would only be logged.
     history = get_history()
     keys: _Keys = {"key": key, "version": version, "idempotency_key": idempotency_key}
-    send = partial(_send, history, topics, event, **keys)
-    if not on_commit:
-        send()
-        return
-
     outbox = history.outbox if get_settings().OUTBOX else None
-    if outbox is not None and outbox.using == using and _is_in_transaction(using):
-        # Here it raises: what cannot be written belongs to a transaction that cannot be committed.
-        send = partial(_deliver, outbox, outbox.store(topics, event, **keys), event.name)
-    _after_commit(Pending(topics, event, send), using)
+    if outbox is None or outbox.using != using or not is_in_transaction(using):
+        return Pending(topics, event, partial(_send, history, topics, event, **keys))
+    # Here it raises: what cannot be written belongs to a transaction that cannot be committed.
+    number = outbox.store(topics, event, **keys)
+    return Pending(topics, event, partial(_deliver, outbox, number, event.name), number=number)
 
 
-async def arevoke(user: object) -> None:
-    """End a user's streams now, as `revoke` does; raise PublishError where it could not be told."""
-    revocation, history = Revocation(user=user_topic(user)), get_history()
-    try:
-        entry = await history.aappend(CONTROL_TOPIC, revocation.event())
-    except HistoryError as error:
-        raise _revoke_error(revocation) from error
-    if entry is not None:
-        ring(entry)
-
-
-def revoke(user: object, *, on_commit: bool = True, using: str = "default") -> None:
-    """End a user's streams, in every process: their browsers come back, and are asked again.
-
-    Call it where what a user may follow has shrunk: a membership, a permission, what a rule asks for. In a
-    transaction of the database ``using`` it is told after the commit; elsewhere at once. What fails then is
-    logged; with ``on_commit=False`` it raises PublishError. Where the channel layer loses it, streams end
-    with the next tail check.
-
-    Raises TopicError for a user who is anonymous or not saved; SynchronousOnlyOperation in a running event
-    loop, where ``await arevoke()`` belongs.
-    """
-    check_no_loop("revoke")
-    revocation = Revocation(user=user_topic(user))
-    if on_commit:
-        revoke_after_commit(revocation, using)
-    else:
-        _revoke(revocation)
-
-
-def revoke_after_commit(revocation: Revocation, using: str = "default") -> None:
-    """Tell a revocation after the commit, at once outside transactions; what fails is logged."""
-    _after_commit(Pending((), revocation.event(), partial(_revoke, revocation)), using)
-
-
-def _revoke(revocation: Revocation) -> None:
-    try:
-        entry = get_history().append(CONTROL_TOPIC, revocation.event())
-    except HistoryError as error:
-        raise _revoke_error(revocation) from error
-    if entry is not None:
-        ring(entry)
-
-
-def _revoke_error(revocation: Revocation) -> PublishError:
-    return PublishError(f"the streams of {revocation.user!r} do not end: the history does not answer")
-
-
-def _is_in_transaction(using: str) -> bool:
-    connection = connections[using]
-    return connection.connection is not None and (connection.in_atomic_block or not connection.autocommit)
-
-
-def _after_commit(pending: "Pending", using: str) -> None:
-    if _is_in_transaction(using):
-        connections[using].on_commit(pending, robust=True)
-    else:
-        # No connection, or none in a transaction; asking on_commit() would open one for nothing.
-        pending()
+def withdraw(pending: Pending) -> None:
+    """Take back what was written into the outbox, in the same transaction: a later event stands for it."""
+    if pending.number is not None and (outbox := get_history().outbox) is not None:
+        outbox.discard(pending.number)
 
 
 async def aget_cursor(*topics: str) -> str:
@@ -287,26 +242,6 @@ def _deliver(outbox: BaseOutbox, number: int, name: str) -> None:
 def _announce(entry: Entry) -> None:
     ring(entry)
     event_sent.send_robust(sender=Entry, entry=entry)
-
-
-class Pending:
-    """An event that waits for a commit, as the callback that sends it."""
-
-    def __init__(self, topics: tuple[str, ...], event: Event, send: Callable[[], None]) -> None:
-        self.topics = topics
-        self.event = event
-        self.called = False
-        self.__qualname__ = "send_event"  # Django 5.2 asks a robust callback that fails for it
-        self._send = send
-
-    def __call__(self) -> None:
-        """Send it; whatever fails is logged."""
-        self.called = True
-        try:
-            self._send()
-        except Exception:
-            # Also what no history should raise: the work is done, the request must not fail for its event.
-            logger.exception("An event was not sent")
 
 
 def _publish_error(name: str, topic: str) -> PublishError:

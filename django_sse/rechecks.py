@@ -24,8 +24,8 @@ from django.utils.timezone import now
 
 from django_sse import hub as hubs
 from django_sse.hub import Hub
-from django_sse.publishing import revoke_after_commit
 from django_sse.revocations import Revocation, digest_of
+from django_sse.revoking import revoke_after_commit
 from django_sse.threads import close_connections
 from django_sse.topics import USER_PREFIX, user_topic
 from django_sse.visitors import Visitor

@@ -16,7 +16,7 @@ from channels.layers import InMemoryChannelLayer
 from pytest_django import Settings
 
 from django_sse import asend_event, fan_out, followers, groups, hub, layers
-from django_sse.counters import Snapshot
+from django_sse.counters import Snapshot, published
 from django_sse.exceptions import HistoryError
 from django_sse.groups import Groups
 from django_sse.hub import Hub
@@ -989,6 +989,7 @@ async def test_close_ends_every_task(exchange: Exchange) -> None:
 
 async def test_counts_what_it_serves(exchange: Exchange) -> None:
     """The streams and topics that are served now, and nothing else, where all went well."""
+    published.reset()
     watcher = await follow(exchange, "news", "prices")
     exchange.publish("news", "1", "2")
 
@@ -1004,6 +1005,8 @@ async def test_counts_what_it_serves(exchange: Exchange) -> None:
         resets={},
         refusals=0,
         unsent=0,
+        unversioned=0,
+        failed=0,
         staleness=None,
     )
     exchange.hub.unfollow(watcher, ["news", "prices"])

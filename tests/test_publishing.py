@@ -39,15 +39,14 @@ from django_sse.history import MemoryHistory, get_history
 from django_sse.positions import Cursor, Entry
 from django_sse.publishing import (
     aget_cursor,
-    arevoke,
     asend_event,
     get_cursor,
     make_event,
-    revoke,
     send_event,
     topics_of,
 )
 from django_sse.revocations import Revocation
+from django_sse.revoking import arevoke, revoke
 from django_sse.signals import event_sent
 from django_sse.topics import CONTROL_TOPIC
 from django_sse.wire import Event, Parser, encode
@@ -563,7 +562,7 @@ class NotedConnection:
 def test_the_database_is_the_one_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """An event waits for the commit of the database `using`, and of no other."""
     default, other = NotedConnection(), NotedConnection()
-    monkeypatch.setattr("django_sse.publishing.connections", {"default": default, "other": other})
+    monkeypatch.setattr("django_sse.commits.connections", {"default": default, "other": other})
 
     send_event("orders", "order-saved", 1, using="other")
 

@@ -7,6 +7,7 @@ where the store cannot be reached in time.
 """
 
 import logging
+import math
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -89,7 +90,7 @@ class BaseHistory(ABC):
     #: Whether other processes read what this one appends.
     shared: ClassVar[bool]
     #: Seconds between two tail checks at most, where nothing but them tells what other processes append.
-    check_every: float | None = None
+    check_every: float = math.inf
     #: Where events can be written in a transaction of the same store.
     outbox: BaseOutbox | None = None
 

@@ -8,8 +8,9 @@ from typing import Any, overload
 
 from django.db import connections
 
+from django_sse.commits import waiting
 from django_sse.positions import Entry
-from django_sse.publishing import Pending, Recipients, topics_of
+from django_sse.publishing import Recipients, topics_of
 from django_sse.signals import event_sent
 
 
@@ -61,11 +62,10 @@ class CapturedEvents(Sequence[CapturedEvent]):
         if self._left is not None:
             return list(self._left)
         return [
-            CapturedEvent(topic=topic, name=callback.event.name, text=callback.event.text, pending=True)
+            CapturedEvent(topic=topic, name=pending.event.name, text=pending.event.text, pending=True)
             for alias, before in self._before.items()
-            for waiting in connections[alias].run_on_commit
-            if waiting not in before and isinstance(callback := waiting[1], Pending) and not callback.called
-            for topic in callback.topics
+            for pending in waiting([one for one in connections[alias].run_on_commit if one not in before])
+            for topic in pending.topics
         ]
 
     def to(self, recipient: Recipients) -> list[CapturedEvent]:

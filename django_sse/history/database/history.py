@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import random
 import weakref
 from collections.abc import Callable, Collection
@@ -69,7 +70,7 @@ class DatabaseHistory(BaseHistory):
             key_age=round(key_age * SECOND),
         )
         self._can_listen = can_listen(connection)
-        self.check_every = None if self._can_listen else 1.0
+        self.check_every = math.inf if self._can_listen else 1.0
         self._begin()
         self.outbox: Outbox = Outbox(using, self._log, lambda: self._writing)
         _histories.add(self)

@@ -11,7 +11,10 @@ from django.core.management.base import BaseCommand, CommandError
 from django_sse import layers
 from django_sse.status import Report, gather_reports
 
-_COUNTED: Final = ("opened", "entries", "heals", "missed", "unsent", "spills", "refusals")
+_COUNTED: Final = (
+    *("opened", "entries", "heals", "missed", "unsent", "spills", "refusals"),
+    *("unversioned", "failed"),  # an older process's report has them not
+)
 #: Ends and resets that are shown of each process, the latest.
 _INCIDENTS: Final = 10
 
@@ -52,7 +55,7 @@ def _lines(report: Report) -> list[str]:
     lines = [
         f"{report['process']}: {report['streams']} streams on {report['followers']} topics",
         f"  last comparison with the history: {staleness}",
-        f"  since its start: {_counts({name: report[name] for name in _COUNTED})}",
+        f"  since its start: {_counts({name: report[name] for name in _COUNTED if name in report})}",
         f"  ended: {_counts(report['ends'])}",
         f"  reset: {_counts(report['resets'])}",
         f"  topics: {_counts(report['topics'])}",

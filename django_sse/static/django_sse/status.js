@@ -2,7 +2,7 @@
 "use strict";
 (() => {
   const SAMPLES = 120;
-  const COUNTED = ["opened", "entries", "heals", "missed", "unsent", "spills", "refusals"];
+  const COUNTED = ["opened", "entries", "heals", "missed", "unsent", "spills", "refusals", "unversioned", "failed"];
   const place = document.getElementById("sse-processes");
   const state = document.getElementById("sse-state");
   const template = document.getElementById("sse-process");
@@ -43,7 +43,7 @@
     set("streams", report.streams);
     set("rate", rate.toFixed(1));
     set("staleness", report.staleness === null ? "–" : `${report.staleness.toFixed(1)} s`);
-    set("counted", COUNTED.map((name) => `${name} ${report[name]}`).join(", "));
+    set("counted", COUNTED.filter((name) => name in report).map((name) => `${name} ${report[name]}`).join(", "));
     for (const name of ["ends", "resets", "topics", "users"]) set(name, counts(report[name]));
     draw(one.section, "streams", one.streams);
     draw(one.section, "rate", one.rate);
