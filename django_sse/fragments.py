@@ -65,7 +65,7 @@ def send_fragment(  # noqa: PLR0913  (those of send_event, and what is said of a
     Raises EventError for a swap or target that is none, or HTML that is larger than MAX_EVENT; whatever
     the rendering raises; and what `send_event` raises.
     """
-    check_no_loop("send_fragment")
+    check_no_loop("send_fragment()", "await asend_fragment()")
     topics = topics_of(to)
     publish(
         topics,

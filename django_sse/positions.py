@@ -76,7 +76,7 @@ class Entry:
 
 
 class Batch:
-    """Entries of one topic, each the very next one, that leave together; made once for all its streams."""
+    """Entries of one topic, no gap between them that matters, that leave together to all its streams."""
 
     __slots__ = ("_pieces", "count", "entries", "frames", "position", "segment", "topic")
 

@@ -71,7 +71,7 @@ def send_event(
     for a wrong topic; PublishError where it could not be sent now; SynchronousOnlyOperation in a running
     event loop, where ``await asend_event()`` belongs.
     """
-    check_no_loop("send_event")
+    check_no_loop("send_event()", "await asend_event()")
     topics, value = topics_of(to), make_event(event, data, text=text)
     publish(
         topics,
@@ -254,11 +254,11 @@ def _check_version(name: str, key: str | None, version: int | None) -> None:
         raise EventError(msg)
 
 
-def check_no_loop(name: str) -> None:
-    """Raise SynchronousOnlyOperation in a running event loop, naming the coroutine that belongs there."""
+def check_no_loop(call: str, instead: str) -> None:
+    """Raise SynchronousOnlyOperation in a running event loop, saying what belongs there instead."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return
-    msg = f"{name}() was called in a running event loop, which it would block: use `await a{name}()`"
+    msg = f"{call} was called in a running event loop, which it would block: use `{instead}`"
     raise SynchronousOnlyOperation(msg)

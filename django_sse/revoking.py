@@ -33,7 +33,7 @@ def revoke(user: object, *, on_commit: bool = True, using: str = "default") -> N
     Raises TopicError for a user who is anonymous or not saved; SynchronousOnlyOperation in a running event
     loop, where ``await arevoke()`` belongs.
     """
-    check_no_loop("revoke")
+    check_no_loop("revoke()", "await arevoke()")
     revocation = Revocation(user=user_topic(user))
     if on_commit:
         revoke_after_commit(revocation, using)

@@ -15,6 +15,7 @@ from typing import Any
 from django_sse.conf import Settings
 from django_sse.followers import Follower
 from django_sse.history import Gone, Page
+from django_sse.jobs import without_superseded
 from django_sse.positions import MAX_SEGMENT, Batch, Cursor, Entry, Position, encode_segment, frame
 from django_sse.streams.base import BaseStream, Outlet, reserved_event
 from django_sse.streams.places import Place, Reset, State
@@ -30,10 +31,9 @@ FirstState = Callable[[Collection[str]], Awaitable[Iterable[Event]]]
 class Stream(BaseStream):
     """One connection that follows topics.
 
-    ``cursor`` is where the client stands: None where it brought none. ``malformed`` tells that it
-    brought one that does not parse, which is answered by a reset. ``seconds`` bounds its life beside
-    MAX_AGE. ``visitor`` is whose it is, whose access may end. ``first_state`` is asked for events for topics
-    that start fresh or were reset, in ``context``.
+    ``cursor`` is where the client stands, if it says so. ``malformed``: it brought one that does not parse,
+    answered by a reset. ``seconds`` bounds its life beside MAX_AGE. ``visitor`` is whose it is, whose access
+    may end. ``first_state`` is asked for events for topics that start fresh or were reset, in ``context``.
     """
 
     __slots__ = (
@@ -271,7 +271,7 @@ class Stream(BaseStream):
         if isinstance(page, Gone):
             self._reset(place, page.tail)
             return
-        if page.entries and not self._put_fitting(place, page.entries):
+        if page.entries and not self._put_fitting(place, without_superseded(page.entries)):
             self._full = True  # the rest is read again when there is room
             return
         if page.more:
