@@ -56,6 +56,47 @@ def test_value(page: Page, site: Site) -> None:
     expect(page.locator("input")).to_have_value("<b>")
 
 
+def test_bars(page: Page, site: Site) -> None:
+    """A bar gets the data's number as its length, of a job its percents; without a number it has none."""
+    site.open(
+        page,
+        """
+        <progress data-sse-on="progress"></progress>
+        <progress data-sse-on="progress" data-sse-key="done" max="8"></progress>
+        <meter data-sse-on="progress"></meter>
+        <ol>
+          <template data-sse-on="progress">
+            <li id="job-" data-sse-id="id"><i data-sse-key="label"></i><progress data-sse-key></progress></li>
+          </template>
+        </ol>
+        """,
+    )
+    read = "(bars) => bars.map(({ value, max, position }) => [value, max, position ?? null])"
+    bars = page.locator("progress, meter")
+    for total, percent in ((8, 25), (None, None)):
+        for job in ("a", "b"):
+            data = {
+                "id": job,
+                "label": job,
+                "done": 2,
+                "total": total,
+                "percent": percent,
+                "state": "running",
+            }
+            site.send("progress", data)
+        site.finish(page)
+        unknown = percent is None
+        whole = [0, 100, -1] if unknown else [25, 100, 0.25]
+        of_meter = [0 if unknown else 25, 100, None]
+        assert bars.evaluate_all(read) == [whole, [2, 8, 0.25], of_meter, whole, whole]
+    assert texts(page, "li") == ["a", "b"]
+    site.send("progress", text='{"percent":1e999}')
+    site.send("progress", {"percent": "<b>"})
+    site.send("progress", {"percent": "12.5 %"})
+    site.finish(page)
+    assert bars.first.evaluate("(bar) => bar.value") == 12.5
+
+
 def test_append_and_prepend(page: Page, site: Site) -> None:
     """A list gets a child that fits it, at either end, and keeps as many as data-sse-max says."""
     site.open(

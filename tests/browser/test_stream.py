@@ -1,5 +1,6 @@
 """How a page's stream lives: its states, its gaps, its ends."""
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -194,6 +195,35 @@ def test_two_streams(page: Page, context: BrowserContext, site: Site) -> None:
     site.send("end", 2, to="another")
     page.wait_for_function("ends.length === 2")
     assert sorted(texts(page, "li")) == ["first", "note", "second"]
+
+
+def test_two_streams_that_come_back(page: Page, site: Site) -> None:
+    """What one stream was spared of a job, and the other brings later, is not the page's last word."""
+    site.open(page, '<b data-sse-on="progress" data-sse-key="percent"></b>{% sse "another" %}')
+    wait_for_state(page, "open")
+
+    def bring(stream: int, offset: int, percent: int, **others: object) -> None:
+        data = {
+            "id": "a",
+            "label": "\u2028",
+            "done": percent,
+            "total": 100,
+            "percent": percent,
+            "state": "running",
+        }
+        event = {
+            "type": "progress",
+            "data": json.dumps({**data, **others}, ensure_ascii=False, separators=(",", ":")),
+            "lastEventId": f"1~zKVvjc5u.{offset}.05b7d6e94c",
+        }
+        page.locator("sse-stream").nth(stream).evaluate("(stream, event) => stream.handleEvent(event)", event)
+
+    for stream, offset in ((0, 9), (1, 8), (1, 9)):
+        bring(stream, offset, offset * 10)
+    assert texts(page, "b") == ["90"]
+    for stream, offset in ((0, 12), (1, 11), (1, 12)):
+        bring(stream, offset, offset, own="event")
+    assert texts(page, "b") == ["11"], "a project's own event comes once"
 
 
 def test_users_own_topics(page: Page, other_page: Page, site: Site) -> None:

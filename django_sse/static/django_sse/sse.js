@@ -2,6 +2,7 @@
  * django_sse: each <sse-stream src="..." last-id="..."> holds one event stream and puts its events into the page.
  *
  *   <b data-sse-on="price" data-sse-key="latest.bid"></b>      the text of the event's data at that path
+ *   <progress data-sse-on="progress"></progress>               the length of a bar, by default the data's "percent"
  *   data-sse-swap   text (without it), value, append, prepend, remove
  *   data-sse-max    how many children append and prepend leave
  *   <template data-sse-on="..."> is cloned into its parent; data-sse-key fills elements of the clone. One with
@@ -34,9 +35,22 @@
     return value == null ? "" : typeof value === "object" ? JSON.stringify(value) : String(value);
   }
 
+  function fill(element, detail) {
+    const { sseKey: key } = element.dataset;
+    if (!/^(progress|meter)$/.test(element.localName)) {
+      element.textContent = text(detail, key);
+      return;
+    }
+    // A bar is as long as the number says; a <progress> without one shows that nobody knows how long it takes.
+    const value = parseFloat(text(detail, key || "percent"));
+    if (!key) element.max = 100;
+    if (Number.isFinite(value)) element.value = value;
+    else element.removeAttribute("value");
+  }
+
   function filled(template, detail) {
     const clone = document.importNode(template.content, true);
-    for (const part of clone.querySelectorAll("[data-sse-key]")) part.textContent = text(detail, part.dataset.sseKey);
+    for (const part of clone.querySelectorAll("[data-sse-key]")) fill(part, detail);
     for (const part of clone.querySelectorAll("[data-sse-id]")) {
       // Its own beginning keeps an id of the data from posing as another element of the page.
       if (!part.id) throw new Error('data-sse-id adds to an id that ends in front of it, such as id="article-"');
@@ -75,7 +89,7 @@
       const ids = [...filled(element, detail).children].map((part) => part.id).filter(Boolean);
       for (const item of items(list)) if (ids.includes(item.id)) item.remove();
     } else if (swap === "remove") element.remove();
-    else if (swap === "text" && !template) element.textContent = text(detail, key);
+    else if (swap === "text" && !template) fill(element, detail);
     else if (swap === "value" && !template) element.value = text(detail, key);
     else throw new Error(`data-sse-swap="${swap}" is not known here: use text, value, append, prepend or remove`);
   }
@@ -118,6 +132,10 @@
       if (at.isConnected) attempt(() => keepFocus(() => swaps[swap](at, document.importNode(content, true))));
     }
   }
+
+  // The progress of a job, as django_sse.progress sends it: of what was missed, the last one comes alone.
+  const isJob = (event, raw) =>
+    event === "progress" && /^\{"id":"[\w-]+","label":".*","done":\d+,"total":.+,"state":"\w+"\}$/s.test(raw);
 
   // What a page's own code throws is reported, and never ends the stream.
   function attempt(act) {
@@ -179,7 +197,8 @@
       if (id) this.setAttribute("last-id", id); // a copy of the page goes on from here
       const own = event.startsWith("sse-");
       const fragment = event === "sse-fragment";
-      if ((fragment || !own) && this.hasPassed(id)) return;
+      // Of a job each stream has the last word for itself: what one was spared, another may bring too late.
+      if ((fragment || !own) && !isJob(event, raw) && this.hasPassed(id)) return;
       let data = raw;
       try {
         data = JSON.parse(raw);
