@@ -24,7 +24,7 @@ from django.utils.module_loading import import_string
 from pytest_django import Settings as ProjectSettings
 
 import django_sse
-from django_sse import access, fragments, markup, model_events, testing, wire
+from django_sse import access, fragments, markup, model_events, progress, testing, wire
 from django_sse.conf import Settings, get_settings
 from django_sse.history import BaseHistory, MemoryHistory, get_history
 from django_sse.history.redis import RedisHistory
@@ -535,6 +535,9 @@ def test_every_public_name_is_in_the_reference() -> None:
         markup.script,
         markup.stream,
         testing.read_stream,
+        progress.track,
+        progress.atrack,
+        progress.Progress,
         wire.encode,
         wire.Parser,
     ],
