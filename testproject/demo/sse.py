@@ -10,6 +10,7 @@ from testproject.demo.models import Article
 
 allow("articles", public=True)
 allow("prices", public=True)
+allow("jobs", public=True)
 
 
 @register(Article)

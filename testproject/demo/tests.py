@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import StringIO
 from typing import Any
+from unittest.mock import patch
 
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
@@ -15,12 +16,15 @@ from django.urls import reverse
 
 from django_sse import user_topic
 from django_sse.signals import event_sent
+from testproject.demo import views
+from testproject.demo.hashing import AT_ONCE, SHOWN, Hashing
 from testproject.demo.market import COMPANIES, Market
 from testproject.demo.models import Article, Note
 
 INDEX = reverse("demo:index")
 SIGN_IN = reverse("demo:sign-in")
 SEND_NOTE = reverse("demo:send-note")
+JOB = reverse("demo:job")
 
 
 class Prepared(TestCase):
@@ -66,9 +70,10 @@ class PageTests(Prepared):
 
     def test_no_inline_script_or_style(self) -> None:
         """The page keeps to its own Content Security Policy."""
-        response = self.client.get(INDEX)
-        self.assertIn("script-src 'self'; style-src 'self'", response["Content-Security-Policy"])
-        self.assertNotRegex(response.content.decode(), r"<style|<script(?![^>]* src=)| style=| on\w+=")
+        for page in (INDEX, JOB):
+            response = self.client.get(page)
+            self.assertIn("script-src 'self'; style-src 'self'", response["Content-Security-Policy"])
+            self.assertNotRegex(response.content.decode(), r"<style|<script(?![^>]* src=)| style=| on\w+=")
 
 
 class AccountTests(Prepared):
@@ -79,9 +84,16 @@ class AccountTests(Prepared):
         add = reverse("admin:demo_article_add")
         self.assertRedirects(self.sign_in("ada", next=add), add)
 
+    def test_back_to_the_page(self) -> None:
+        """Each page's own buttons sign in for that page, also where it was the answer to a form."""
+        for page in (INDEX, JOB):
+            self.assertContains(self.client.get(page), f'name="next" value="{page}"')
+        self.assertContains(self.client.post(SEND_NOTE), f'name="next" value="{INDEX}"', status_code=400)
+
     def test_only_post_with_token(self) -> None:
         """A link or another site's form signs nobody in or out, and sends no note."""
         strict = Client(enforce_csrf_checks=True)
+        self.assertEqual(strict.post(JOB).status_code, 403)
         for url in (SIGN_IN, reverse("demo:sign-out"), SEND_NOTE):
             self.assertEqual(strict.get(url, {"account": "ada"}).status_code, 405)
             self.assertEqual(strict.post(url, {"account": "ada"}).status_code, 403)
@@ -179,12 +191,83 @@ class EventTests(Prepared):
         self.assertEqual((events, Note.objects.count()), ([], 0))
 
 
+class JobTests(Prepared):
+    """The long job."""
+
+    def setUp(self) -> None:
+        """Take a place of its own for jobs, which is told what is sent as the demo's is."""
+        self.hashing = Hashing()
+        event_sent.connect(self.hashing.note)
+        self.addCleanup(event_sent.disconnect, self.hashing.note)
+        patched = patch.object(views, "hashing", self.hashing)
+        patched.start()
+        self.addCleanup(patched.stop)
+
+    def run_job(self, *, fails: bool = False) -> dict[str, Any]:
+        """Do a job's work, without the pauses, and return what was told of it."""
+        thread = self.hashing.start("Ada", fails=fails, seconds=0)
+        self.assertIsNotNone(thread)
+        if thread is not None:
+            thread.join()
+        return self.hashing.jobs()[0]
+
+    def test_a_job(self) -> None:
+        """It hashes every file, the same ones each time, and the page shows it."""
+        self.assertContains(self.client.get(JOB), "No job yet")
+        job, other = self.run_job(), self.run_job()
+        self.assertEqual((job["state"], job["percent"], job["label"]), ("done", 100, "Job 1, for Ada"))
+        self.assertGreater(job["total"], 100)
+        self.assertEqual(len(job["digest"]), 64)
+        self.assertEqual(job["digest"], other["digest"])
+        self.assertNotEqual(job["id"], other["id"])
+        response = self.client.get(JOB)
+        self.assertContains(response, f'id="job-{job["id"]}" data-state="done"')
+        self.assertContains(response, 'data-sse-key="percent" value="100"', count=2)
+
+    def test_a_job_that_fails(self) -> None:
+        """Where a file is missing the job fails, and its bar stands where it was."""
+        with self.assertLogs("testproject.demo.hashing", "WARNING"):
+            job = self.run_job(fails=True)
+        self.assertEqual((job["state"], job["percent"]), ("failed", 66))
+        self.assertNotIn("digest", job)
+        self.assertContains(self.client.get(JOB), 'data-state="failed"')
+
+    def test_the_button(self) -> None:
+        """It starts a job for whoever pressed it, and says so where too many run already."""
+        with patch.object(Hashing, "_run") as run:  # it begins, and never ends
+            self.assertRedirects(self.client.post(JOB), JOB)
+            self.sign_in("grace")
+            json = self.client.post(JOB, {"fails": "yes"}, headers={"accept": "application/json"})
+            self.assertEqual((json.status_code, json.json()), (200, {"message": ""}))
+            for _ in range(AT_ONCE - 2):
+                self.client.post(JOB)
+            self.assertContains(self.client.post(JOB), f"{AT_ONCE} run already", status_code=409)
+            json = self.client.post(JOB, headers={"accept": "application/json"})
+            self.assertEqual(json.status_code, 409)
+        told = [call.args[:2] for call in run.call_args_list]
+        self.assertEqual(told[:2], [("Job 1, for a visitor", False), ("Job 2, for Grace", True)])
+        self.assertEqual(len(told), AT_ONCE)
+
+    def test_only_the_latest(self) -> None:
+        """The page shows as many as its template keeps."""
+        for _ in range(SHOWN + 1):
+            self.run_job()
+        self.assertEqual(len(self.hashing.jobs()), SHOWN)
+        self.assertContains(self.client.get(JOB), f'data-sse-max="{SHOWN}"')
+
+
 class TopicTests(Prepared):
     """Who may follow what."""
 
     async def test_a_visitor(self) -> None:
-        """A visitor may follow articles and prices, and nothing else."""
-        for topic, status in {"articles": 200, "prices": 200, "user.1": 401, "others": 401}.items():
+        """A visitor may follow articles, prices and jobs, and nothing else."""
+        for topic, status in {
+            "articles": 200,
+            "prices": 200,
+            "jobs": 200,
+            "user.1": 401,
+            "others": 401,
+        }.items():
             with self.subTest(topic=topic):
                 response = await self.async_client.head(reverse("django_sse:stream"), {"topic": topic})
                 self.assertEqual(response.status_code, status)

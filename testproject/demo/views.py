@@ -1,4 +1,6 @@
-"""The page, its one-click accounts, and the note form."""
+"""The pages, their one-click accounts, the note form, and the button of the long job."""
+
+from typing import Any
 
 from django.contrib.auth import get_user_model, login, logout
 from django.db import transaction
@@ -6,11 +8,13 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, JsonR
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from django_sse import send_event, user_topic
 from testproject.demo.accounts import ACCOUNTS, USERNAMES
 from testproject.demo.forms import NoteForm
+from testproject.demo.hashing import AT_ONCE, hashing
+from testproject.demo.hashing import SHOWN as JOBS_SHOWN
 from testproject.demo.market import market
 from testproject.demo.models import Article, Note
 
@@ -50,26 +54,54 @@ def sign_out(request: HttpRequest) -> HttpResponse:
 def send_note(request: HttpRequest) -> HttpResponse:
     """Keep a note, and send it to its recipient's open pages, and to no other page."""
     form = NoteForm(request.POST)
-    wants_json = request.get_preferred_type(["text/html", "application/json"]) == "application/json"
     if not form.is_valid():
-        return JsonResponse(form.errors, status=400) if wants_json else _page(request, form, status=400)
+        return (
+            JsonResponse(form.errors, status=400)
+            if _wants_json(request)
+            else _page(request, form, status=400)
+        )
     recipient = get_object_or_404(get_user_model(), username=form.cleaned_data["to"])
-    sender = request.user.get_short_name() if request.user.is_authenticated else "A visitor"
+    sender = _name(request) or "A visitor"
     with transaction.atomic():
         note = Note.objects.create(recipient=recipient, sender=sender, text=form.cleaned_data["text"])
         # Sent to a user, not to a topic, and only once the note is committed.
         send_event(recipient, "note", {"pk": note.pk, "sender": sender, "text": note.text, "sent": note.sent})
-    if wants_json:
+    if _wants_json(request):
         return JsonResponse({"to": recipient.get_short_name()})
     return redirect("demo:index")
 
 
+@require_http_methods(["GET", "HEAD", "POST"])
+def job(request: HttpRequest) -> HttpResponse:
+    """Show the long jobs as they stand now, or start one more."""
+    if request.method != "POST":
+        return _job_page(request)
+    # It goes on in a thread: the answer does not wait, and its progress needs no page that does.
+    is_started = hashing.start(_name(request) or "a visitor", fails="fails" in request.POST) is not None
+    message = "" if is_started else f"{AT_ONCE} run already. Wait for one of them."
+    status = 200 if is_started else 409
+    if _wants_json(request):
+        return JsonResponse({"message": message}, status=status)
+    return redirect("demo:job") if is_started else _job_page(request, message, status=status)
+
+
+def _job_page(request: HttpRequest, message: str = "", *, status: int = 200) -> HttpResponse:
+    context = {"jobs": hashing.jobs(), "shown": JOBS_SHOWN, "message": message}
+    return _render(request, "job", context, status=status)
+
+
+def _wants_json(request: HttpRequest) -> bool:
+    return request.get_preferred_type(["text/html", "application/json"]) == "application/json"
+
+
+def _name(request: HttpRequest) -> str:
+    return request.user.get_short_name() if request.user.is_authenticated else ""
+
+
 def _page(request: HttpRequest, form: NoteForm, *, status: int = 200) -> HttpResponse:
     context = {
-        "accounts": ACCOUNTS,
         # Whoever is most likely meant comes first: the other one.
         "recipients": sorted(ACCOUNTS, key=lambda account: account.username == request.user.get_username()),
-        "account": next((a for a in ACCOUNTS if a.username == request.user.get_username()), None),
         "articles": Article.objects.all()[:SHOWN],
         "notes": Note.objects.filter(recipient=request.user.pk)[:SHOWN],  # a visitor has no key, and no notes
         "own_topic": user_topic(request.user) if request.user.is_authenticated else None,
@@ -77,7 +109,16 @@ def _page(request: HttpRequest, form: NoteForm, *, status: int = 200) -> HttpRes
         "form": form,
         "shown": SHOWN,
     }
-    response = render(request, "demo/index.html", context, status=status)
+    return _render(request, "index", context, status=status)
+
+
+def _render(request: HttpRequest, page: str, context: dict[str, Any], *, status: int) -> HttpResponse:
+    context |= {
+        "here": reverse(f"demo:{page}"),
+        "accounts": ACCOUNTS,
+        "account": next((a for a in ACCOUNTS if a.username == request.user.get_username()), None),
+    }
+    response = render(request, f"demo/{page}.html", context, status=status)
     # The strictest policy that a page can have, to show that the tags need nothing more.
     response["Content-Security-Policy"] = (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "

@@ -72,7 +72,7 @@ def test_bars(page: Page, site: Site) -> None:
         """,
     )
     read = "(bars) => bars.map(({ value, max, position }) => [value, max, position ?? null])"
-    bars = page.locator("progress, meter")
+    bars, nodes = page.locator("progress, meter"), 0
     for total, percent in ((8, 25), (None, None)):
         for job in ("a", "b"):
             data = {
@@ -89,7 +89,9 @@ def test_bars(page: Page, site: Site) -> None:
         whole = [0, 100, -1] if unknown else [25, 100, 0.25]
         of_meter = [0 if unknown else 25, 100, None]
         assert bars.evaluate_all(read) == [whole, [2, 8, 0.25], of_meter, whole, whole]
-    assert texts(page, "li") == ["a", "b"]
+        nodes = nodes or page.locator("ol").evaluate("(list) => list.childNodes.length")
+    assert [text.strip() for text in texts(page, "li")] == ["a", "b"]
+    assert page.locator("ol").evaluate("(list) => list.childNodes.length") == nodes, "no blanks pile up"
     site.send("progress", text='{"percent":1e999}')
     site.send("progress", {"percent": "<b>"})
     site.send("progress", {"percent": "12.5 %"})

@@ -160,6 +160,35 @@ def test_prices(page: Page, demo: ServerProcess) -> None:
     assert moves >= 20, "in ten seconds"
 
 
+def test_long_jobs(page: Page, other_page: Page, demo: ServerProcess) -> None:
+    """Two jobs at once move, end as they should, and are on a page of somebody else's that comes later."""
+    page.goto(demo.base_url)
+    page.get_by_role("link", name="A long job").click()
+    wait_for_state(page, "open")
+    expect(page.get_by_text("No job yet")).to_be_visible()
+    page.get_by_role("button", name="Start a job").click()
+    expect(page.locator(".job", has_text="Job 1, for a visitor")).to_have_attribute("data-state", "running")
+    page.get_by_role("button", name="One that fails").click()
+
+    bar = page.get_by_role("progressbar", name="Job 1, for a visitor")
+    expect(bar).to_have_attribute("value", re.compile(r"^[1-9]\d$"))
+    sign_in(other_page, demo, "Grace")
+    other_page.get_by_role("link", name="A long job").click()
+    expect(other_page.get_by_role("progressbar")).to_have_count(2)
+
+    for tab in (page, other_page):
+        done = tab.locator(".job", has_text="Job 1,")
+        expect(done).to_have_attribute("data-state", "done", timeout=30_000)
+        expect(done.get_by_role("progressbar")).to_have_js_property("value", 100)
+        expect(done.locator(".digest")).to_have_text(re.compile("[0-9a-f]{64}"))
+        failed = tab.locator(".job", has_text="Job 2,")
+        expect(failed).to_have_attribute("data-state", "failed", timeout=30_000)
+        expect(failed.get_by_role("progressbar")).to_have_js_property("value", 66)
+        expect(tab.get_by_role("progressbar")).to_have_count(2)
+    expect(page.get_by_role("status").filter(has_text="Job 1, for a visitor: done.")).to_be_visible()
+    assert page.locator("#jobs").evaluate("(list) => list.childNodes.length") < 20, "no blanks pile up"
+
+
 def test_what_goes_on(page: Page, other_page: Page, demo: ServerProcess) -> None:
     """The admin's page shows the process, its streams and why one of them ended, and goes on by itself."""
     sign_in(page, demo, "Ada")

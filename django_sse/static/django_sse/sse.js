@@ -69,10 +69,13 @@
 
   // What carries an id takes the place of the one that the list has; the rest is returned.
   function renewed(list, content) {
-    for (const part of [...content.children]) {
+    const parts = [...content.children];
+    for (const part of parts) {
       const old = part.id && items(list).find((item) => item.id === part.id);
       if (old) old.replaceWith(part);
     }
+    // Where every part has taken an old one's place, only blanks are left, which would pile up.
+    if (parts.length && !content.children.length) content.textContent = "";
     return content;
   }
 

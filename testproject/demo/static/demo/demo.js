@@ -5,23 +5,6 @@
 
   const byId = (id) => document.getElementById(id);
 
-  // ---- The badge: how the page's stream is doing ------------------------------------------------
-
-  const STATES = {
-    connecting: "connecting",
-    open: "live",
-    reconnecting: "reconnecting",
-    closed: "closed",
-    denied: "not allowed",
-  };
-  const showState = () => {
-    const badge = byId("state");
-    badge.dataset.state = sse.state;
-    badge.textContent = STATES[sse.state] || sse.state;
-  };
-  document.addEventListener("sse-state", showState);
-  showState();
-
   // ---- Lists: the attributes fill them; times, order and length are seen to here -------------------
 
   const showTime = (element) => {
