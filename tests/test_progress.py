@@ -242,10 +242,14 @@ async def test_asynchronous_rows_that_raise() -> None:
 
 def test_a_body_that_raises() -> None:
     """Where the loop's body raises, the job failed, and that is told before the error is handled."""
+
+    def fail(row: int) -> None:
+        if row == 2:
+            raise WorkError
+
     try:
         for row in track(range(5), to="jobs"):
-            if row == 2:
-                raise WorkError
+            fail(row)
     except WorkError:
         assert steps() == [(0, "running"), (2, "failed")]
     assert len(steps()) == 2
