@@ -11,6 +11,7 @@ from channels.layers import InMemoryChannelLayer
 from pytest_django import Settings
 
 from django_sse import layers
+from django_sse.counters import published
 from django_sse.history import Gone, MemoryHistory, Page, get_history
 from django_sse.history.base import draw_tag
 from django_sse.history.memory import _Log
@@ -112,6 +113,7 @@ async def open_exchange(settings: Settings, **options: Any) -> AsyncIterator[Exc
     """Make the hub of this event loop, with these settings, and end it."""
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": "tests.exchange.Line"}}
     settings.DJANGO_SSE = {"HISTORY": {"BACKEND": "tests.exchange.ShakyHistory"}, **options}
+    published.reset()  # the process's, and so of earlier tests
     history, layer, hub = get_history(), layers.get_layer(), Hub.current()
     assert isinstance(history, ShakyHistory)
     assert isinstance(layer, Line)

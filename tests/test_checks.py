@@ -11,6 +11,7 @@ from django.db.models.signals import post_delete, post_save
 from pytest_django import Settings
 
 from django_sse import access, checks, model_events
+from django_sse.model_events import registry
 from tests.app.models import Article, Room
 
 REFERENCE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "checks.md"
@@ -35,7 +36,7 @@ def ids(messages: Iterable[CheckMessage]) -> list[str]:
 def sound(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Begin with a project in which nothing is wrong, and nothing registered."""
     monkeypatch.setattr(access, "_rules", [])
-    monkeypatch.setattr(model_events, "_registered", [])
+    monkeypatch.setattr(registry, "_registered", [])
     for signal in (post_save, post_delete):
         monkeypatch.setattr(signal, "receivers", [])
     settings.ASGI_APPLICATION = "mysite.asgi.application"

@@ -1,10 +1,11 @@
 """Saves and deletes of models as events."""
 
+import asyncio
 import datetime as dt
 import json
 import logging
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext, suppress
 from decimal import Decimal
 from typing import Any, ClassVar
 
@@ -12,16 +13,19 @@ import pytest
 from django.contrib.auth.models import User
 from django.core import serializers
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
-from django.db import models, transaction
-from django.db.models.signals import post_delete, post_save
+from django.db import IntegrityError, OperationalError, models, transaction
+from django.db.models import F, Value
+from django.db.models.functions import Concat
+from django.db.models.signals import m2m_changed, post_delete, post_save, pre_save
 from django.utils.timezone import now
 from pytest_django import DjangoAssertNumQueries, Settings
 
-from django_sse import layers, publishing
-from django_sse.commits import Pending
+from django_sse import layers
+from django_sse.commits import Pending, sendings
+from django_sse.counters import published
 from django_sse.exceptions import HistoryError
 from django_sse.history import MemoryHistory
-from django_sse.model_events import ModelEvents, muted, receivers, register, telling
+from django_sse.model_events import ModelEvents, muted, publish_queryset, register, registry, telling
 from tests.app.models import Article, Draft, Room
 from tests.test_publishing import BrokenHistory, Rollback, sent
 
@@ -36,15 +40,16 @@ def process(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def alone() -> Iterator[None]:
+def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Take away what the app has registered, and afterwards what the test has."""
-    kept = {signal: signal.receivers for signal in (post_save, post_delete)}
+    monkeypatch.setattr(registry, "_registered", [])
+    kept = {signal: signal.receivers for signal in (pre_save, post_save, post_delete, m2m_changed)}
     for signal in kept:
         signal.receivers = []
         signal.sender_receivers_cache.clear()
     yield
-    for signal, connected in kept.items():
-        signal.receivers = connected
+    for signal, receivers in kept.items():
+        signal.receivers = receivers
         signal.sender_receivers_cache.clear()
 
 
@@ -159,7 +164,7 @@ def test_fields_of_every_kind_are_told() -> None:
 
 @committed
 def test_a_foreign_key_costs_no_query(django_assert_num_queries: DjangoAssertNumQueries) -> None:
-    """It is told as its key, which the row has: a save in a transaction stays one query."""
+    """It is told as its key, which the row has: a save stays one query."""
     ann = User.objects.create(username="ann")
     Article.objects.create(title="One", author=ann)
     article = Article.objects.get()
@@ -273,21 +278,20 @@ def test_nobody_may_be_told() -> None:
 @committed
 def test_a_commit_tells() -> None:
     """Nothing is told before it; then everything, in order, as it was when it was saved."""
-    with muted():
-        second, third = Article.objects.create(title="Second"), Article.objects.create(title="Third")
-        pk = third.pk
+    articles = [Article.objects.create(title=title) for title in ("One", "Two")]
+    pks = [article.pk for article in articles]
     with transaction.atomic():
-        first = Article.objects.create(title="One")
-        second.title = "Two"
-        second.save()
-        third.delete()
-        second.title = "Three"
-        assert told() == []
+        new = Article.objects.create(title="New")
+        articles[0].title = "Changed"
+        articles[0].save()
+        articles[1].delete()
+        new.title = articles[0].title = "Never saved"
+        assert len(told()) == 2
 
-    assert [(name, data["pk"], data["title"]) for name, data in told()] == [
-        ("article-created", first.pk, "One"),
-        ("article-updated", second.pk, "Two"),
-        ("article-deleted", pk, "Third"),
+    assert [(name, data["pk"], data["title"]) for name, data in told()[2:]] == [
+        ("article-created", new.pk, "New"),
+        ("article-updated", pks[0], "Changed"),
+        ("article-deleted", pks[1], "Two"),
     ]
 
 
@@ -320,13 +324,8 @@ async def test_asynchronous_saves_are_told() -> None:
 @committed
 def test_a_row_is_not_told_backwards(monkeypatch: pytest.MonkeyPatch) -> None:
     """The version is drawn at the write: whichever commit is heard of first, the last word stays last."""
-    waiting: list[Pending] = []
-
-    def wait(*args: Any, **kwargs: Any) -> Pending:
-        waiting.append(publishing.prepare(*args, **kwargs))
-        return Pending((), waiting[-1].event, lambda: None)
-
-    monkeypatch.setattr(telling, "prepare", wait)
+    waiting: list[Callable[[], None]] = []
+    monkeypatch.setattr(Pending, "__call__", lambda pending: waiting.append(pending.send))
     article = Article.objects.create(title="One")
     other = Article.objects.create(title="Other")
     for title in ("Two", "Three"):
@@ -339,14 +338,42 @@ def test_a_row_is_not_told_backwards(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [(data["pk"], data["title"]) for _, data in told()] == [(article.pk, "Three"), (other.pk, "Other")]
 
 
+class OtherConnection:
+    """A connection in a transaction, as far as a model event needs it."""
+
+    connection = object()
+    in_atomic_block = autocommit = True
+
+    def __init__(self) -> None:
+        self.run_on_commit: list[Any] = []
+        self.atomic_blocks = [object()]
+        self.savepoint_ids: list[str] = []
+
+    def on_commit(self, callback: Callable[[], None], *, robust: bool) -> None:
+        """Note what waits."""
+        self.run_on_commit.append((set(), callback, robust))
+
+    def execute_wrapper(self, wrapper: object) -> Any:
+        """Do nothing: no query comes."""
+        return nullcontext()
+
+    def get_rollback(self) -> bool:
+        """Say that all is well."""
+        return False
+
+
 def test_the_database_is_the_one_that_was_written(monkeypatch: pytest.MonkeyPatch) -> None:
     """An event waits for the commit of the database that the row was saved to."""
-    used: list[str] = []
-    monkeypatch.setattr(receivers, "tell", lambda *args, **kwargs: used.append(args[3]))
+    others = {"one": OtherConnection(), "other": OtherConnection()}
+    for module in ("django_sse.commits", "django_sse.model_events.rows"):
+        monkeypatch.setattr(f"{module}.connections", others)
 
     post_save.send(Article, instance=Article(pk=5), created=True, using="one")
     post_delete.send(Article, instance=Article(pk=5), using="other")
 
+    used = [
+        name for name, other in others.items() for _ in sendings(waits for _, waits, _ in other.run_on_commit)
+    ]
     assert used == ["one", "other"]
 
 
@@ -479,3 +506,601 @@ def test_what_was_refused_is_not_connected() -> None:
     test_unknown_fields_are_refused()
 
     assert len(post_save.receivers) == before
+
+
+# -- one transaction, one event ------------------------------------------------------------------------
+
+
+@committed
+def test_a_transaction_tells_a_row_once() -> None:
+    """Several saves of a row are one event, of the last state, where the last of them stood."""
+    article, other = (Article.objects.create(title=title) for title in ("One", "Other"))
+    with transaction.atomic():
+        for title in ("Two", "Three"):
+            article.title = title
+            article.save()
+        other.save()
+        article.title = "Four"
+        article.save()
+
+    assert [(name, data["title"]) for name, data in told()[2:]] == [
+        ("article-updated", "Other"),
+        ("article-updated", "Four"),
+    ]
+
+
+Step = Callable[[Article], Any]
+
+
+def create(article: Article) -> None:
+    """Insert the row."""
+    article.save(force_insert=True)
+
+
+def update(article: Article) -> None:
+    """Change the row."""
+    article.title += "!"
+    article.save(force_update=True)
+
+
+def delete(article: Article) -> None:
+    """Delete the row, and keep its key for another one."""
+    Article(pk=article.pk, title=article.title).delete()
+
+
+@committed
+@pytest.mark.parametrize(
+    ("exists", "steps", "expected"),
+    [
+        (False, [create], ("created", "A")),
+        (False, [create, update], ("created", "A!")),
+        (False, [create, update, update], ("created", "A!!")),
+        (False, [create, delete], None),
+        (False, [create, update, delete], None),
+        (False, [create, delete, create], ("created", "A")),
+        (True, [update, delete], ("deleted", "A!")),
+        (True, [delete, create], ("updated", "A")),
+        (True, [delete, create, update], ("updated", "A!")),
+        (True, [delete, create, delete], ("deleted", "A")),
+        (True, [update, delete, create, delete], ("deleted", "A!")),
+    ],
+)
+def test_a_transaction_tells_what_it_did(
+    *, exists: bool, steps: list[Step], expected: tuple[str, str] | None
+) -> None:
+    """Its event is the difference between the row before and after it."""
+    article = Article(pk=5, title="A")
+    if exists:
+        create(article)
+    before = len(told())
+
+    with transaction.atomic():
+        for step in steps:
+            step(article)
+
+    found = [(name.removeprefix("article-"), data["title"]) for name, data in told()[before:]]
+    assert found == ([] if expected is None else [expected])
+
+
+@committed
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize(
+    ("actions", "steps", "expected"),
+    [
+        (["created"], [create, update], ["article-created"]),
+        (["updated"], [create, update], []),
+        (["deleted"], [create, delete], []),
+        (["created", "updated"], [create, delete], []),
+    ],
+)
+def test_actions_are_those_of_the_transaction(
+    actions: list[str], steps: list[Step], expected: list[str]
+) -> None:
+    """A row that is created and then updated was created, for who hears of creations, and of those alone."""
+    register(Article)(type("Events", (ModelEvents,), {"to": lambda *_: "articles", "actions": actions}))
+    article = Article(pk=5, title="A")
+
+    with transaction.atomic():
+        for step in steps:
+            step(article)
+
+    assert names() == expected
+
+
+@committed
+def test_rolled_back_savepoints_do_not_count() -> None:
+    """What is told is what was committed: the state, and the action, before the savepoint."""
+    article = Article.objects.create(title="One")
+    with transaction.atomic():
+        article.title = "Two"
+        article.save()
+        with suppress(Rollback), transaction.atomic():
+            article.title = "Three"
+            article.save()
+            with transaction.atomic():
+                Article.objects.get().delete()
+            raise Rollback
+        new = Article(pk=article.pk + 1, title="New")
+        with suppress(Rollback), transaction.atomic():
+            create(new)
+            raise Rollback
+        create(new)
+        with suppress(Rollback), transaction.atomic():
+            delete(new)
+            raise Rollback
+        update(new)
+
+    assert [(name, data["title"]) for name, data in told()[1:]] == [
+        ("article-updated", "Two"),
+        ("article-created", "New!"),
+    ]
+
+
+@committed
+def test_a_rollback_leaves_nothing_for_the_next_transaction() -> None:
+    """A row whose creation was rolled back is created by the next one that does."""
+    with suppress(Rollback), transaction.atomic():
+        create(Article(pk=5, title="One"))
+        raise Rollback
+    with transaction.atomic():
+        create(Article(pk=5, title="Two"))
+    with transaction.atomic():
+        update(Article.objects.get())
+
+    assert names() == ["article-created", "article-updated"]
+
+
+@committed
+def test_what_else_waits_keeps_its_place() -> None:
+    """A callback that saves finds the transaction over; its event overtakes nothing."""
+    article = Article.objects.create(title="One")
+
+    def save_again() -> None:
+        article.title = "Again"
+        article.save()
+
+    with transaction.atomic():
+        article.title = "Two"
+        article.save()
+        transaction.on_commit(save_again)
+        Article.objects.create(title="Other")
+
+    titles = [data["title"] for _, data in told()]
+    assert titles == ["One", "Again", "Other"]
+
+
+# -- as the database has it ----------------------------------------------------------------------------
+
+
+@committed
+@pytest.mark.parametrize("alone_or_not", [nullcontext, transaction.atomic])
+def test_what_was_not_saved_is_not_told(alone_or_not: Callable[[], Any]) -> None:
+    """With update_fields, deferred fields and expressions the row is told, not what the instance says."""
+    article = Article.objects.create(title="One")
+    with alone_or_not():
+        article.title = "Never saved"
+        article.save(update_fields=["price"])
+    assert told()[-1][1]["title"] == "One"
+    assert article.title == "Never saved"
+
+    with alone_or_not():
+        article.title = Concat(F("title"), Value("!"))
+        article.save()
+    assert told()[-1][1]["title"] == "One!"
+
+    with alone_or_not():
+        deferred = Article.objects.only("price").get()
+        deferred.price = Decimal(2)
+        deferred.save()
+        assert deferred.get_deferred_fields() >= {"title", "author_id"}
+    assert told()[-1] == ("article-updated", {"pk": article.pk, "title": "One!", "author": None})
+
+
+@committed
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("alone_or_not", [nullcontext, transaction.atomic])
+def test_what_the_instance_carries_is_told(alone_or_not: Callable[[], Any]) -> None:
+    """What a view has put on the instance, such as who saves it, reaches the project's methods."""
+
+    @register(Article)
+    class Events(ModelEvents):
+        def to(self, instance: Article) -> str:
+            return "articles"
+
+        def data(self, instance: Any, action: str) -> object:
+            return [instance.title, instance.by]
+
+    article: Any = Article(title="One")
+    article.by = "Ann"
+    with alone_or_not():
+        article.save()
+        article.save(update_fields=["title"])
+
+    assert told()[-1][1] == ["One", "Ann"]
+
+
+@committed
+def test_a_row_that_is_gone_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A save whose row another has deleted meanwhile leaves the last word to that delete."""
+    article = Article.objects.create(title="One")
+
+    def somebody_deletes(*, instance: Article, **_: object) -> None:
+        Article.objects.get(pk=instance.pk).delete()
+
+    monkeypatch.setattr(post_save, "receivers", list(post_save.receivers))
+    kept, post_save.receivers = post_save.receivers, []
+    post_save.connect(somebody_deletes, sender=Article)
+    post_save.receivers += kept
+    article.save()
+
+    assert names() == ["article-created", "article-deleted"]
+
+
+@committed
+def test_keys_are_those_of_the_database() -> None:
+    """A key that was given as a string is that of the same row."""
+    Article.objects.create(pk=5, title="One")
+    with transaction.atomic():
+        Article.objects.get(pk=5).save()
+        loose: Any = Article(pk="5", title="Two")  # as from a URL
+        loose.save()
+
+    assert [data["title"] for _, data in told()] == ["One", "Two"]
+
+
+# -- only where it matters -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def by_title(alone: None) -> None:
+    """Tell an article's update where its title or author changed."""
+
+    @register(Article)
+    class Events(ModelEvents):
+        fields = ["title"]
+        when_changed = ["title", "author", "published"]
+
+        def to(self, instance: Article) -> str:
+            return "articles"
+
+
+@committed
+@pytest.mark.usefixtures("by_title")
+@pytest.mark.parametrize("alone_or_not", [nullcontext, transaction.atomic])
+def test_only_changes_are_told(alone_or_not: Callable[[], Any]) -> None:
+    """An update is told where one of the fields is another one than the row has; so is every creation."""
+    moment = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
+    article = Article.objects.create(title="One", published=moment)
+    ann = User.objects.create(username="ann")
+
+    def tells(**values: Any) -> bool:
+        options = values.pop("options", {})
+        before = len(told())
+        for name, value in values.items():
+            setattr(article, name, value)
+        with alone_or_not():
+            article.save(**options)
+        return len(told()) > before
+
+    assert not tells()
+    assert not tells(price=Decimal(5))
+    assert not tells(published="2026-01-02T03:04:05Z"), "it is the same moment"
+    assert tells(title="Two")
+    assert not tells(title="Two")
+    assert tells(author=ann)
+    assert not tells(author_id=str(ann.pk))
+    assert not tells(title="Three", options={"update_fields": ["price"]}), "it is not written"
+    assert tells(options={"update_fields": ["title"]})
+    assert tells(title=Concat(F("title"), Value("")))
+
+
+@committed
+@pytest.mark.usefixtures("by_title")
+def test_what_is_deferred_has_not_changed() -> None:
+    """What was not loaded is not saved, and so costs no query."""
+    Article.objects.create(title="One")
+    deferred = Article.objects.only("price").get()
+    deferred.save()
+
+    assert names() == ["article-created"]
+
+
+@committed
+@pytest.mark.usefixtures("by_title")
+def test_the_last_state_counts() -> None:
+    """A save that changes nothing of interest replaces what its transaction has to tell already."""
+    with transaction.atomic():
+        article = Article.objects.create(title="One")
+        article.price = Decimal(5)
+        article.save()
+    with transaction.atomic():
+        article.title = "Two"
+        article.save()
+        article.title = "One"
+        article.save()
+        article.save()
+    with transaction.atomic():
+        article.save()
+        article.delete()
+
+    assert [(name, data["title"]) for name, data in told()] == [
+        ("article-created", "One"),
+        ("article-updated", "One"),
+        ("article-deleted", "One"),
+    ]
+
+
+# -- many-to-many fields -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def with_rooms(alone: None) -> None:
+    """Tell the rooms of articles, and the members of rooms."""
+
+    @register(Article)
+    class Events(ModelEvents):
+        many_to_many = ["rooms"]
+
+        def to(self, instance: Article) -> str:
+            return "articles"
+
+    @register(Room)
+    class RoomEvents(ModelEvents):
+        fields = ["name"]
+        many_to_many = ["members"]
+
+        def to(self, instance: Room) -> str:
+            return "rooms"
+
+
+@committed
+@pytest.mark.usefixtures("with_rooms")
+def test_changes_of_a_relation_are_told() -> None:
+    """Adding, removing, setting and clearing are updates, whose payload is the list that there is then."""
+    article = Article.objects.create(title="One")
+    one, two, three = (Room.objects.create(pk=pk) for pk in (30, 20, 10))
+
+    article.rooms.add(one, two)
+    article.rooms.add(one)  # it is there
+    article.rooms.remove(one)
+    article.rooms.set([one, three])
+    article.rooms.set([two, three], clear=True)
+    article.rooms.clear()
+    article.rooms.clear()  # there is none
+    article.delete()
+
+    assert [(name.removeprefix("article-"), data.get("rooms")) for name, data in told()] == [
+        ("created", []),
+        ("updated", [20, 30]),
+        ("updated", [20]),
+        ("updated", [10, 30]),
+        ("updated", [10, 20]),
+        ("updated", []),
+        ("deleted", None),
+    ]
+
+
+@committed
+@pytest.mark.usefixtures("with_rooms")
+def test_changes_from_the_other_side_are_told() -> None:
+    """Each row that has the field is told, wherever the change was made."""
+    articles = [Article.objects.create(title=title) for title in "AB"]
+    pks = [article.pk for article in articles]
+    room = Room.objects.create(name="Five")
+    before = len(told())
+
+    room.article_set.add(*articles)
+    room.article_set.remove(articles[0])
+    room.article_set.set([articles[0]])
+    room.article_set.clear()
+
+    lists = [(data["pk"], data["rooms"]) for _, data in told()[before:]]
+    assert lists[:3] == [(pks[0], [room.pk]), (pks[1], [room.pk]), (pks[0], [])]
+    assert sorted(lists[3:5]) == [(pks[0], [room.pk]), (pks[1], [])]
+    assert lists[5:] == [(pks[0], [])]
+
+
+@committed
+@pytest.mark.usefixtures("with_rooms")
+def test_a_relation_is_merged_with_its_row() -> None:
+    """A row that is created with its relations in one transaction is created, with all of them."""
+    room = Room.objects.create(name="Five")
+    with transaction.atomic():
+        article = Article.objects.create(title="One")
+        article.rooms.add(room)
+        with suppress(Rollback), transaction.atomic():
+            article.rooms.clear()
+            raise Rollback
+
+    assert told() == [("article-created", {"pk": article.pk, "rooms": [room.pk]})]
+
+
+@committed
+@pytest.mark.usefixtures("with_rooms")
+def test_a_relation_tells_the_row_and_not_the_instance() -> None:
+    """What the instance has not saved is not told with its relations."""
+    room = Room.objects.create(name="Five")
+    room.name = "Never saved"
+    room.members.add(User.objects.create(username="ann"))
+
+    assert told("rooms")[-1][1]["name"] == "Five"
+    assert room.name == "Never saved"
+    assert not [name for name in vars(room) if name.startswith("_django_sse")]
+
+
+@committed
+@pytest.mark.usefixtures("with_rooms")
+def test_what_did_not_happen_is_not_told() -> None:
+    """A proxy's relation, a muted one and a fixture's are silent; a failed change leaves nothing behind."""
+    room = Room.objects.create(pk=5)
+    article = Article.objects.create(title="One")
+    before = names()
+
+    Draft.objects.get().rooms.set([room])
+    with muted(Article):
+        article.rooms.clear()
+    text = serializers.serialize("json", [article])
+    fixture = json.loads(text)
+    fixture[0]["fields"]["rooms"] = [5]
+    for deserialized in serializers.deserialize("json", json.dumps(fixture)):
+        deserialized.save()
+    assert article.rooms.count() == 1
+    with pytest.raises(IntegrityError), transaction.atomic():
+        article.rooms.add(99)
+
+    assert names() == before
+
+
+# -- silence, and what no signal tells -----------------------------------------------------------------
+
+
+@committed
+def test_muted_saves_are_silent() -> None:
+    """Of all models, or of those that are named and their proxies; behind the block all is told again."""
+    with muted():
+        Article.objects.create(title="One")
+    with muted(Room):
+        Article.objects.create(title="Two")
+        with muted(Article):
+            article = Article.objects.create(title="Three")
+            article.delete()
+        Article.objects.create(title="Four")
+
+    assert [data["title"] for _, data in told()] == ["Two", "Four"]
+
+
+@committed
+async def test_only_who_mutes_is_muted() -> None:
+    """Another task, and another thread, tell what they save; what the muted one awaits is silent."""
+    inside, outside = asyncio.Event(), asyncio.Event()
+
+    async def mute() -> None:
+        with muted():
+            await Article.objects.acreate(title="Muted")
+            inside.set()
+            await outside.wait()
+
+    task = asyncio.create_task(mute())
+    await inside.wait()
+    await Article.objects.acreate(title="Told")
+    outside.set()
+    await task
+
+    assert [data["title"] for _, data in told()] == ["Told"]
+
+
+@committed
+def test_a_queryset_may_be_told() -> None:
+    """What bulk operations wrote is told row by row, in the order of the keys, after the commit."""
+    with transaction.atomic():
+        Article.objects.bulk_create([Article(pk=pk, title="New") for pk in (7, 3, 5)])
+        publish_queryset(Article.objects.filter(title="New"), "created")
+        assert told() == []
+    Article.objects.filter(pk__lt=7).update(title="Changed")
+    publish_queryset(Article.objects.filter(pk__lt=7).order_by("-pk"))
+    publish_queryset(Article.objects.order_by("-pk")[:1])
+    publish_queryset(Article.objects.filter(rooms__name="None").distinct())
+
+    assert [(name, data["pk"], data["title"]) for name, data in told()] == [
+        *[("article-created", pk, "New") for pk in (3, 5, 7)],
+        *[("article-updated", pk, "Changed") for pk in (3, 5)],
+        ("article-updated", 7, "New"),
+    ]
+
+
+@committed
+def test_a_queryset_of_nobody_costs_nothing(django_assert_num_queries: DjangoAssertNumQueries) -> None:
+    """A model without events, and a muted one, are not read; an unknown action is refused."""
+    with django_assert_num_queries(0):
+        publish_queryset(User.objects.all())
+        with muted():
+            publish_queryset(Article.objects.all())
+        with pytest.raises(ValueError, match="'saved' is none: choose from created, updated, deleted"):
+            publish_queryset(Article.objects.all(), "saved")
+
+
+# -- and nothing is broken by it -----------------------------------------------------------------------
+
+
+@committed
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("alone_or_not", [nullcontext, transaction.atomic])
+@pytest.mark.parametrize("swallowed", [False, True])
+def test_a_failing_query_spoils_nothing(alone_or_not: Callable[[], Any], *, swallowed: bool) -> None:
+    """A database error in the project's own code costs the event, or nothing where the project caught it."""
+    published.reset()
+
+    @register(Article)
+    class Events(ModelEvents):
+        def to(self, instance: Article) -> str:
+            try:
+                User.objects.create(username="ann")
+            except IntegrityError:
+                if not swallowed:
+                    raise
+            return "articles"
+
+    User.objects.create(username="ann")
+    with alone_or_not():
+        Article.objects.create(title="One")
+        Article.objects.create(title="Two")
+
+    assert Article.objects.count() == 2
+    assert (len(told()), published.failed) == ((2, 0) if swallowed else (0, 2))
+
+
+@committed
+@pytest.mark.usefixtures("alone")
+def test_what_failed_does_not_tell_what_was_before() -> None:
+    """Where the last state cannot be told, one that was never committed is not told either."""
+
+    @register(Article)
+    class Events(ModelEvents):
+        def to(self, instance: Article) -> str:
+            return {"One": "articles"}[instance.title]
+
+    with transaction.atomic():
+        article = Article.objects.create(title="One")
+        article.title = "Two"
+        article.save()
+
+    assert told() == []
+
+
+@committed
+def test_trouble_is_counted(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event without a version, one that was not sent, and a row that cannot be locked."""
+    published.reset()
+    settings.DJANGO_SSE = {"HISTORY": {"BACKEND": f"{__name__}.NoVersions"}}
+    Article.objects.create(title="One")
+    assert (published.unversioned, published.failed) == (1, 0)
+
+    def fails_to_lock(*_: object, **__: object) -> None:
+        raise OperationalError("the database is locked")
+
+    settings.DJANGO_SSE = {}
+    monkeypatch.setattr(telling, "fresh_copy", fails_to_lock)
+    Article.objects.create(title="Two")
+    assert (published.unversioned, published.failed) == (2, 0)
+    assert [data["title"] for _, data in told()] == ["Two"]
+
+    monkeypatch.undo()
+    monkeypatch.setattr(MemoryHistory, "append", fails)
+    with transaction.atomic():
+        Article.objects.create(title="Three")
+    assert (published.unversioned, published.failed) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "telling"),
+    [
+        ({"when_changed": ["tilte"]}, "Events.when_changed: tests_app.Article has no field 'tilte'"),
+        ({"when_changed": ["rooms"]}, "Events.when_changed: 'rooms' is no column of tests_app.Article"),
+        ({"many_to_many": ["roms"]}, "Events.many_to_many: tests_app.Article has no field 'roms'"),
+        ({"many_to_many": ["title"]}, "Events.many_to_many: 'title' is no ManyToManyField"),
+    ],
+)
+def test_names_that_are_none_are_refused(options: dict[str, Any], telling: str) -> None:
+    """The error names the class and the field."""
+    with pytest.raises(ImproperlyConfigured, match=telling):
+        register(Article)(type("Events", (ModelEvents,), {"to": fails, **options}))

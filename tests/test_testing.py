@@ -22,6 +22,7 @@ from django_sse.asgi import get_asgi_application
 from django_sse.streams import Streamable
 from django_sse.testing import CapturedEvent, capture_events, read_stream
 from django_sse.wire import CONTENT_TYPE, Event
+from tests.app.models import Article
 from tests.exchange import Exchange, open_exchange
 
 
@@ -55,6 +56,68 @@ class ATestCase(TestCase):
                 transaction.set_rollback(True)
             send_event("board", "notice-deleted", 1)
         assert [event.name for event in events] == ["notice-deleted"]
+
+    def test_model_events_are_seen_merged(self) -> None:
+        """What a transaction has to tell of a row is one event, where it would be sent."""
+        article = Article.objects.create(title="One")
+        with capture_events() as events, transaction.atomic():
+            new = Article.objects.create(title="New")
+            gone = Article.objects.create(title="Gone")
+            article.save()
+            new.title = "Newer"
+            new.save()
+            send_event("articles", "between", 0)
+            gone.delete()
+            with transaction.atomic():
+                article.delete()
+                transaction.set_rollback(True)
+        assert [(event.name, event.data["title"]) for event in events if event.name != "between"] == [
+            ("article-updated", "One"),
+            ("article-created", "Newer"),
+        ]
+        assert events[0].name == "between", "model events are sent together, where the last was"
+
+    def test_each_save_is_one_of_its_own(self) -> None:
+        """A TestCase is one transaction, but what it tests would be several."""
+        with capture_events() as events:
+            article = Article.objects.create(title="One")
+            article.save()
+            article.delete()
+        assert [event.name for event in events] == ["article-created", "article-updated", "article-deleted"]
+
+    def test_model_events_are_sent_again_and_again(self) -> None:
+        """Each captureOnCommitCallbacks sends what was done in it, merged, and nothing twice."""
+        article = Article.objects.create(title="One")
+        with capture_events() as events:
+            for title in ("Two", "Three"):
+                with self.captureOnCommitCallbacks(execute=True), transaction.atomic():
+                    article.title = "Between"
+                    article.save()
+                    article.title = title
+                    article.save()
+            with self.captureOnCommitCallbacks(execute=True):
+                article.delete()
+                Article.objects.create(title="Four")
+        assert [(event.name, event.data["title"]) for event in events.sent] == [
+            ("article-updated", "Two"),
+            ("article-updated", "Three"),
+            ("article-deleted", "Three"),
+            ("article-created", "Four"),
+        ]
+        assert events.pending == []
+
+    def test_a_callback_may_save(self) -> None:
+        """What a callback of the test's saves is sent with the rest."""
+        article = Article.objects.create(title="One")
+        commit = self.captureOnCommitCallbacks(execute=True)
+        with capture_events() as events, commit, transaction.atomic():
+            article.save()
+            transaction.on_commit(lambda: Article.objects.create(title="Two"))
+            article.save()
+        assert [(event.name, event.data["title"]) for event in events.sent] == [
+            ("article-updated", "One"),
+            ("article-created", "Two"),
+        ]
 
     async def test_async_events_are_seen(self) -> None:
         """What is sent from a coroutine is sent at once; what a function sends in a thread waits."""

@@ -1,4 +1,4 @@
-"""Keeping quiet about models."""
+"""Saves that tell nothing."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,17 +6,14 @@ from contextvars import ContextVar
 
 from django.db.models import Model
 
-#: None mutes every model.
-_muted: ContextVar[frozenset[type[Model] | None]] = ContextVar("django_sse.muted", default=frozenset())
+#: A context variable: neither another thread nor another task is muted along.
+_muted: ContextVar[tuple[type[Model], ...]] = ContextVar("django_sse.muted", default=())
 
 
 @contextmanager
 def muted(*models: type[Model]) -> Iterator[None]:
-    """Tell nothing of these models in a block, of any model where none is named.
-
-    It holds for the code of the block and what that calls, in its thread or task alone.
-    """
-    token = _muted.set(_muted.get() | (frozenset(models) or {None}))
+    """Tell no model events in a block: none of these models and their subclasses, or none at all."""
+    token = _muted.set((*_muted.get(), *(models or (Model,))))
     try:
         yield
     finally:
@@ -24,8 +21,5 @@ def muted(*models: type[Model]) -> Iterator[None]:
 
 
 def is_muted(model: type[Model]) -> bool:
-    """Tell whether nothing is to be told of a model here."""
-    models = _muted.get()
-    return bool(models) and (
-        None in models or any(one is not None and issubclass(model, one) for one in models)
-    )
+    """Tell whether a model's events are not told now."""
+    return issubclass(model, _muted.get())

@@ -1,44 +1,42 @@
-"""Telling of rows that were written without signals."""
+"""What no signal tells: rows that were written by a query."""
 
-from itertools import islice
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from django.core.exceptions import ImproperlyConfigured
-from django.db import router, transaction
-from django.db.models import QuerySet
+from django.db import transaction
 
-from django_sse.exceptions import EventError
+from django_sse.model_events.base import ACTIONS
 from django_sse.model_events.muting import is_muted
-from django_sse.model_events.registry import registered
-from django_sse.model_events.rows import lock
+from django_sse.model_events.registry import tellers_of
+from django_sse.model_events.rows import locked
 from django_sse.model_events.telling import tell
 
-_ROWS_AT_ONCE: Final = 500
+if TYPE_CHECKING:
+    from django.db.models import QuerySet
+
+#: Rows that are fetched at once.
+_CHUNK: Final = 500
 
 
-def publish_queryset(queryset: QuerySet[Any], action: str = "updated") -> None:
-    """Tell that each row of a queryset was created or updated, by the classes that are registered.
+def publish_queryset(queryset: "QuerySet[Any]", action: str = "updated") -> None:
+    """Tell each row of a queryset, as the classes do that are registered for its model.
 
-    Call it behind ``bulk_create``, ``bulk_update`` and ``QuerySet.update()``, which send no signals, in the
-    same transaction where there is one. The rows are locked, in the order of their keys, and read anew.
-
-    Raises EventError for another action, ImproperlyConfigured where no class tells of the model.
+    For ``bulk_create``, ``bulk_update`` and ``QuerySet.update()``, which send no signals: call it behind
+    them, in their transaction. Raises ValueError for an action that there is not.
     """
-    if action not in ("created", "updated"):
-        msg = f"a queryset can tell that its rows were created or updated, not {action!r}"
-        raise EventError(msg)
+    if action not in ACTIONS:
+        msg = f"the action {action!r} is none: choose from {', '.join(ACTIONS)}"
+        raise ValueError(msg)
     model = queryset.model
-    tellers = [events() for one, events in registered() if one is model]
+    tellers = [] if is_muted(model) else tellers_of(model)
     if not tellers:
-        msg = f"nothing tells of {model._meta.label}: register a ModelEvents class for it"
-        raise ImproperlyConfigured(msg)
-    if is_muted(model):
         return
-    using = vars(queryset)["_db"] or router.db_for_write(model)
+    using = queryset.select_for_update().db  # that for writing, where a router tells the two apart
     with transaction.atomic(using):
-        keys = iter(sorted(queryset.using(using).order_by().values_list("pk", flat=True)))
-        while some := tuple(islice(keys, _ROWS_AT_ONCE)):
-            rows = model._base_manager.using(using).filter(pk__in=some).order_by("pk")
-            for instance in lock(rows):
-                for events in tellers:
-                    tell(events, instance, action, using)
+        # Which rows is one question, and reading them another: locks go with neither joins nor distinct().
+        keys: Any = queryset.using(using).values("pk")
+        if queryset.query.is_sliced:
+            keys = [row["pk"] for row in keys]  # MySQL has no limits in subqueries
+        rows = model._base_manager.using(using).select_related(None).filter(pk__in=keys).order_by("pk")
+        for row in locked(rows).iterator(chunk_size=_CHUNK):
+            for teller in tellers:
+                tell(teller, row, action, using)

@@ -1,93 +1,157 @@
-"""Telling of a row: its event, as it stands, waits for the commit."""
+"""One row's event: what it says, its version, and whether it waits."""
 
 import logging
-from contextlib import nullcontext
+from collections.abc import Collection
 from typing import Any
 
-from django.db import connections, transaction
+from django.db import Error, transaction
 from django.db.models import Model
 
-from django_sse.commits import RowPending, after_commit, after_commit_of_row, is_in_transaction, latest_of
+from django_sse.commits import Pending, change_after_commit, is_in_transaction, last_change
 from django_sse.counters import published
+from django_sse.exceptions import HistoryError
 from django_sse.fragments import make_fragment
-from django_sse.model_events.registry import ModelEvents
-from django_sse.model_events.rows import draw_version, is_open, lock, refreshed, rows_of
+from django_sse.history import get_history
+from django_sse.model_events.base import ModelEvents, Teller
+from django_sse.model_events.rows import fresh_copy, harmless, may_differ
 from django_sse.publishing import make_event, prepare, topics_of, withdraw
 from django_sse.wire import Event
 
 logger = logging.getLogger(__name__)
 
-#: What two changes of a row in one transaction are together; None is none.
-_TOGETHER = {
-    ("created", "updated"): "created",
-    ("created", "deleted"): None,
-    ("updated", "updated"): "updated",
-    ("updated", "deleted"): "deleted",
-    ("deleted", "created"): "updated",
-    # A row that was made and deleted before, and is made again.
-    (None, "created"): "created",
-}
 
+def tell(
+    teller: Teller,
+    instance: Model,
+    action: str,
+    using: str,
+    *,
+    update_fields: Collection[str] | None = None,
+    unchanged: bool = False,
+) -> None:
+    """Tell what was done to a row, after the commit or, outside transactions, now; never raise.
 
-def row_of(events: ModelEvents, instance: Model) -> tuple[object, ...]:
-    """Return what the events of one row have in common."""
-    return (type(events), instance._meta.label, instance.pk)
-
-
-def tell(events: ModelEvents, instance: Model, action: str, using: str, *, is_partial: bool = False) -> None:
-    """Tell what happened to a row; what fails is logged and counted, for the save must not fail for it.
-
-    ``is_partial`` where the instance may not be as its row is.
+    What has not changed is told only in the place of what the transaction has to tell of the row already.
     """
-    label, pk = instance._meta.label, instance.pk
     try:
-        if action != "deleted" and not is_open(using):
-            # Its lock is gone, and others may have written the row since: it is locked and read again.
-            with transaction.atomic(using):
-                if (fresh := refreshed(instance, lock(rows_of(instance, using)))) is not None:
-                    _tell(events, fresh, action, using)
-            return
-        # In a savepoint: where the project's code fails in a query, PostgreSQL would refuse all that follow.
-        is_fragile = is_open(using) and connections[using].vendor == "postgresql"
-        with transaction.atomic(using) if is_fragile else nullcontext():
-            now = refreshed(instance, rows_of(instance, using)) if is_partial else instance
-            if now is not None:
-                _tell(events, now, action, using)
-    except Exception:
-        published.note_failed()
-        logger.exception("The %s event of %s with pk %s was not sent", action, label, pk)
+        if is_in_transaction(using):
+            _tell_later(teller, instance, action, using, update_fields=update_fields, unchanged=unchanged)
+        elif not unchanged and action in teller.events.actions:
+            pending = _alone(teller, instance, action, using)
+            if pending is not None:
+                pending()
+    except Exception as error:  # noqa: BLE001  (it is logged)
+        # Whatever it is, the save must not fail for its event.
+        _note_failure(instance, action, error)
 
 
-def _tell(events: ModelEvents, instance: Model, action: str, using: str) -> None:
-    row = row_of(events, instance)
-    before = latest_of(row, using) if is_in_transaction(using) else None
-    change = action if before is None else _TOGETHER.get((before.change, action), action)
-    if before is None and change not in events.actions and action == "updated":
+def _tell_later(
+    teller: Teller,
+    instance: Model,
+    action: str,
+    using: str,
+    *,
+    update_fields: Collection[str] | None,
+    unchanged: bool,
+) -> None:
+    row = (teller, key_of(instance))
+    last = last_change(row, using)
+    if unchanged and last is None:
         return
-    version = draw_version(type(instance), instance.pk)
+    existed = action != "created" if last is None else last.existed
+    net = _net(action, existed=existed)
     pending = None
-    if change is not None and change in events.actions:
-        pending = prepare(
-            topics_of(events.to(instance)),
-            _event(events, instance, change),
-            using=using,
-            key=None if version is None else f"{instance._meta.label}.{instance.pk}",
-            version=version,
-        )
-    if not is_in_transaction(using):
-        if pending is not None:
-            after_commit(pending, using)
-        return
-    if before is not None and before.pending is not None:
-        withdraw(before.pending)
-    after_commit_of_row(RowPending(row, change, pending), using)
+    if net in teller.events.actions:
+        try:
+            with harmless(using):
+                current: Model | None = instance
+                if net != "deleted" and may_differ(instance, update_fields):
+                    current = fresh_copy(instance, using, lock=False)
+                if current is None:
+                    return  # another receiver of the signal has deleted it, which is told by itself
+                pending = _prepare(teller, current, net, _draw_version(current), using)
+        except Exception as error:  # noqa: BLE001  (the project's own code; it is logged)
+            # What the row had to tell before is replaced all the same: that state was never committed.
+            _note_failure(instance, net, error)
+    if last is not None and last.pending is not None:
+        withdraw(last.pending)
+    change_after_commit(row, existed=existed, pending=pending, using=using)
 
 
-def _event(events: ModelEvents, instance: Any, action: str) -> Event:
+def _net(action: str, *, existed: bool) -> str:
+    """Return what a transaction does to a row of which this is the last write; empty for nothing."""
+    if action == "deleted":
+        return "deleted" if existed else ""
+    return "updated" if existed else "created"
+
+
+def _alone(teller: Teller, instance: Model, action: str, using: str) -> Pending | None:
+    """Return the event of a write that is committed already; None where the row is gone meanwhile."""
+    if action == "deleted":  # no row is left to be locked
+        return _prepare(teller, instance, action, _draw_version(instance), using)
+    try:
+        with transaction.atomic(using):
+            try:
+                fresh = fresh_copy(instance, using, lock=True)
+            except Error as error:
+                raise _UnlockedError from error
+            return None if fresh is None else _prepare(teller, fresh, action, _draw_version(fresh), using)
+    except _UnlockedError as error:
+        _note_unversioned(instance, error)
+    return _prepare(teller, instance, action, None, using)
+
+
+def _prepare(teller: Teller, instance: Model, action: str, version: int | None, using: str) -> Pending:
+    return prepare(
+        topics_of(teller.events.to(instance)),
+        _event(teller.events, instance, action),
+        using=using,
+        key=None if version is None else f"{_label(instance)}.{key_of(instance)}",
+        version=version,
+    )
+
+
+def _event(events: ModelEvents, instance: Model, action: str) -> Event:
     if events.template is None:
         return make_event(events.event_name(instance, action), events.data(instance, action))
     if action == "deleted":
-        target = f'[id="{events.element_id(instance)}"]'
-        return make_fragment(None, None, target=target, swap="remove")
+        name = events.element_id(instance).replace("\\", "\\\\").replace('"', '\\"')
+        return make_fragment(None, None, target=f'[id="{name}"]', swap="remove")
     context = events.context(instance, action)
     return make_fragment(events.template, context, target=events.target, swap=events.swap)
+
+
+def _draw_version(instance: Model) -> int | None:
+    # After the write, while the row is locked, so that versions follow the order of the commits.
+    try:
+        return get_history().next_version()
+    except HistoryError as error:
+        _note_unversioned(instance, error)
+        return None
+
+
+def key_of(instance: Model) -> Any:
+    """Return a row's primary key as the database has it: `save()` leaves a string a string."""
+    return instance._meta.pk.to_python(instance.pk)
+
+
+def _label(instance: Model) -> str:
+    # A proxy's rows are those of its model.
+    concrete = instance._meta.concrete_model or type(instance)
+    return concrete._meta.label
+
+
+def _note_unversioned(instance: Model, error: Exception) -> None:
+    published.note_unversioned()
+    label, pk = instance._meta.label, instance.pk
+    logger.error("An event of %s with pk %s goes unversioned", label, pk, exc_info=error)
+
+
+def _note_failure(instance: Model, action: str, error: Exception) -> None:
+    published.note_failed()
+    label, pk = instance._meta.label, instance.pk
+    logger.error("The %s event of %s with pk %s was not sent", action, label, pk, exc_info=error)
+
+
+class _UnlockedError(Exception):
+    """The row could not be locked, or not be read."""

@@ -8,7 +8,7 @@ from typing import Any, overload
 
 from django.db import connections
 
-from django_sse.commits import waiting
+from django_sse.commits import sendings
 from django_sse.positions import Entry
 from django_sse.publishing import Recipients, topics_of
 from django_sse.signals import event_sent
@@ -39,7 +39,7 @@ class CapturedEvents(Sequence[CapturedEvent]):
 
     def __init__(self) -> None:
         self._sent: list[CapturedEvent] = []
-        self._before = {alias: list(connections[alias].run_on_commit) for alias in connections}
+        self._before = {alias: _waiting(alias) for alias in connections}
         self._left: list[CapturedEvent] | None = None
 
     def note(self, *, entry: Entry, **_: object) -> None:
@@ -62,10 +62,10 @@ class CapturedEvents(Sequence[CapturedEvent]):
         if self._left is not None:
             return list(self._left)
         return [
-            CapturedEvent(topic=topic, name=pending.event.name, text=pending.event.text, pending=True)
+            CapturedEvent(topic=topic, name=waits.event.name, text=waits.event.text, pending=True)
             for alias, before in self._before.items()
-            for pending in waiting([one for one in connections[alias].run_on_commit if one not in before])
-            for topic in pending.topics
+            for waits in sendings(callback for callback in _waiting(alias) if callback not in before)
+            for topic in waits.topics
         ]
 
     def to(self, recipient: Recipients) -> list[CapturedEvent]:
@@ -91,6 +91,11 @@ class CapturedEvents(Sequence[CapturedEvent]):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {list(self)!r}>"
+
+
+def _waiting(alias: str) -> list[object]:
+    connection: Any = connections[alias]
+    return [callback for _, callback, _ in connection.run_on_commit]
 
 
 @contextmanager
