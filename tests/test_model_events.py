@@ -1104,3 +1104,72 @@ def test_names_that_are_none_are_refused(options: dict[str, Any], telling: str) 
     """The error names the class and the field."""
     with pytest.raises(ImproperlyConfigured, match=telling):
         register(Article)(type("Events", (ModelEvents,), {"to": fails, **options}))
+
+
+# -- fragments ---------------------------------------------------------------------------------------
+
+
+class Rendered(ModelEvents):
+    """Articles as HTML."""
+
+    template = "tests_app/_article.html"
+    target = "#articles"
+    swap = "prepend"
+
+    def to(self, instance: Article) -> str:
+        """Name the topic."""
+        return "articles"
+
+
+@committed
+@pytest.mark.usefixtures("alone")
+def test_a_template_makes_the_events_fragments() -> None:
+    """Created and updated rows are rendered, escaped, under one id; a deleted one is removed by it."""
+    register(Article)(Rendered)
+    article = Article.objects.create(title="<b>One</b>")
+    article.title = "Two"
+    article.save()
+    pk = article.pk
+    article.delete()
+
+    assert told() == [
+        (
+            "sse-fragment",
+            {
+                "target": "#articles",
+                "swap": "prepend",
+                "html": f'<li id="article-{pk}">&lt;b&gt;One&lt;/b&gt; (created)</li>\n',
+            },
+        ),
+        (
+            "sse-fragment",
+            {
+                "target": "#articles",
+                "swap": "prepend",
+                "html": f'<li id="article-{pk}">Two (updated)</li>\n',
+            },
+        ),
+        ("sse-fragment", {"target": f'[id="article-{pk}"]', "swap": "remove", "html": ""}),
+    ]
+
+
+@committed
+@pytest.mark.usefixtures("alone")
+def test_a_template_that_fails_breaks_no_save(caplog: pytest.LogCaptureFixture) -> None:
+    """The row is saved, what is wrong is logged."""
+
+    @register(Article)
+    class Events(Rendered):
+        template = "nowhere.html"
+
+    Article.objects.create(title="One")
+
+    assert Article.objects.count() == 1
+    assert "was not sent" in logged(caplog)[0]
+
+
+@pytest.mark.parametrize("wrong", [{"target": " "}, {"swap": "text"}])
+def test_a_template_needs_a_place(wrong: dict[str, str]) -> None:
+    """It fails at start-up, saying what is missing."""
+    with pytest.raises(ImproperlyConfigured, match=r"Wrong\.template needs a target"):
+        register(Article)(type("Wrong", (Rendered,), wrong))

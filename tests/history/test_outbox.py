@@ -1,13 +1,16 @@
 """The outbox: an event is appended if and only if its sender's transaction was committed, and once."""
 
 import asyncio
+import json
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
 from django.db import connections, transaction
+from pytest_django import Settings
 
+from django_sse import send_event
 from django_sse.exceptions import HistoryError
 from django_sse.history import Page
 from django_sse.history.database import DatabaseHistory
@@ -17,6 +20,7 @@ from django_sse.history.database.entries import topic_key
 from django_sse.models import Outbox as Row
 from django_sse.positions import Entry, Position
 from django_sse.wire import Event
+from tests.app.models import Article
 from tests.history.databases import Make, aside, every_database, execute
 
 
@@ -188,3 +192,61 @@ async def test_a_hub_sweeps(
 
     assert (topic, position) == ("orders", (await history.atail(["orders"]))["orders"])
     assert "The outbox was not swept: not now" in caplog.text
+
+
+# -- what is sent in a transaction -------------------------------------------------------------------
+
+
+@pytest.fixture
+def outbox(settings: Settings, make: Make, monkeypatch: pytest.MonkeyPatch) -> DatabaseHistory:
+    """Return the history of a project with the outbox, in the database that the models are in."""
+    history = make("sqlite")
+    settings.DJANGO_SSE = {"OUTBOX": True}
+    monkeypatch.setattr("django_sse.history._chosen", history)
+    return history
+
+
+def test_the_outbox_holds_one_event_of_a_row(outbox: DatabaseHistory) -> None:
+    """What a later write replaces is taken out in the same transaction, so that no sweep can send it."""
+    using = outbox.using
+    with transaction.atomic(using=using):
+        article = Article.objects.using(using).create(title="One")
+        article.title = "Two"
+        article.save()
+        gone = Article.objects.using(using).create(title="Gone")
+        with suppress(LeaveError), transaction.atomic(using=using):
+            article.title = "Three"
+            article.save()
+            raise LeaveError
+        gone.delete()
+        rows = list(Row.objects.using(using).values_list("text", flat=True))
+
+    assert [json.loads(bytes(text))["title"] for text in rows] == ["Two"]
+    assert Row.objects.using(using).count() == 0
+    assert outbox.tail(["articles"])["articles"].offset == 1
+
+
+def test_what_is_sent_waits_in_the_outbox(outbox: DatabaseHistory, caplog: pytest.LogCaptureFixture) -> None:
+    """Also where the history does not answer after the commit: it is logged, and sent later, once."""
+    deliver = outbox.outbox.deliver
+
+    def fail(number: int) -> list[Entry]:
+        raise HistoryError("not now")
+
+    vars(outbox.outbox)["deliver"] = fail
+    with transaction.atomic(using=outbox.using):
+        send_event(["orders", "room.5"], "told", 1, using=outbox.using)
+    del vars(outbox.outbox)["deliver"]
+
+    assert deliver == outbox.outbox.deliver
+    assert "stays in the outbox" in caplog.text
+    assert stored(outbox) == []
+    assert texts(outbox.outbox.sweep()) == [("orders", "1"), ("room.5", "1")]
+
+
+def test_other_databases_do_without_the_outbox(outbox: DatabaseHistory) -> None:
+    """What is sent outside of a transaction is appended at once, and so nothing stands in the table."""
+    send_event("orders", "told", 1, using=outbox.using)
+
+    assert stored(outbox) == ["1"]
+    assert Row.objects.using(outbox.using).count() == 0
