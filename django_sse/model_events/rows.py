@@ -22,7 +22,8 @@ def locked(rows: "QuerySet[_Model]") -> "QuerySet[_Model]":
     using = rows.db
     connection = connections[using]
     if connection.features.has_select_for_update:
-        return rows.select_for_update()
+        # No key changes: PostgreSQL lets others go on that insert rows which refer to these.
+        return rows.select_for_update(no_key=connection.features.has_select_for_no_key_update)
     # SQLite has one lock, which every write takes; one that finds no row changes nothing on the disk.
     field: Any = rows.model._meta.pk_fields[0]
     table, column = map(connection.ops.quote_name, (field.model._meta.db_table, field.column))

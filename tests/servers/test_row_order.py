@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 from threading import Barrier
 from typing import Any
@@ -23,6 +22,7 @@ from django_sse.history import Page, get_history
 from django_sse.model_events import ModelEvents, publish_queryset, register, registry
 from tests.app.models import Article, Room
 from tests.servers.postgres import PostgresServer
+from tests.servers.process import becomes_true
 from tests.servers.redis import RedisServer
 
 pytestmark = pytest.mark.servers
@@ -206,8 +206,10 @@ def test_states_are_told_in_the_order_of_the_commits(
 
 
 def test_relations_are_told_in_order(pks: list[int]) -> None:
-    """The last list that is told of each row is the one that it has, from whichever side it was changed."""
+    """All add to one row at once, from both sides, a hundred times: the last list has them all."""
     rooms = [Room.objects.using(ALIAS).create(name=str(number)) for number in range(WRITERS)]
+    made = Article.objects.using(ALIAS).bulk_create([Article() for _ in range(SAVES)])
+    together = Barrier(WRITERS, timeout=30)
 
     class Events(ModelEvents):
         many_to_many = ["rooms"]
@@ -215,23 +217,19 @@ def test_relations_are_told_in_order(pks: list[int]) -> None:
         def to(self, instance: Article) -> str:
             return "relations"
 
+    def add(writer: int, count: int) -> None:
+        article = Article.objects.using(ALIAS).get(pk=made[count].pk)
+        together.wait()
+        if writer % 2:
+            article.rooms.add(rooms[writer].pk)
+        else:
+            rooms[writer].article_set.add(article)
+
     with registered(Events):
-
-        def change(writer: int, count: int) -> None:
-            article = Article.objects.using(ALIAS).get(pk=pks[(writer + count) % ROWS])
-            if count % 3:
-                article.rooms.add(rooms[writer])
-            elif count % 2:
-                article.rooms.remove(rooms[writer])
-            else:
-                rooms[writer].article_set.set([article])
-
-        write_at_once(change)
+        write_at_once(add)
 
     lists = {data["pk"]: data["rooms"] for data in payloads("relations")}
-    for pk in pks:
-        rows = Article.rooms.through.objects.using(ALIAS).filter(article=pk)
-        assert lists[pk] == sorted(rows.values_list("room", flat=True))
+    assert lists == {article.pk: [room.pk for room in rooms] for article in made}
     assert (published.unversioned, published.failed) == (0, 0)
 
 
@@ -274,7 +272,7 @@ def test_a_queryset_is_told_in_chunks(pks: list[int]) -> None:
 
 
 def test_changes_are_found_under_the_lock(pks: list[int]) -> None:
-    """In transactions, a save that another has made superfluous is told by that one alone."""
+    """In transactions, who waits for another's save compares with what that has written."""
 
     class Events(ModelEvents):
         fields = ["title"]
@@ -283,13 +281,25 @@ def test_changes_are_found_under_the_lock(pks: list[int]) -> None:
         def to(self, instance: Article) -> str:
             return "changed"
 
-    def write(writer: int, count: int) -> None:
+    def save() -> None:
         with transaction.atomic(using=ALIAS):
-            Article(pk=pks[0], title=f"{count}").save(using=ALIAS)
+            Article(pk=pks[0], title="Two").save(using=ALIAS)
 
-    with registered(Events):
-        write_at_once(write)
-    titles = [data["title"] for data in payloads("changed")]
-    assert titles
-    assert all(one != other for one, other in pairwise(titles))
-    assert titles[-1] == Article.objects.using(ALIAS).get(pk=pks[0]).title
+    def save_elsewhere() -> None:
+        try:
+            save()
+        finally:
+            connections[ALIAS].close()
+
+    def waits() -> bool:
+        with connections[ALIAS].cursor() as cursor:
+            cursor.execute("SELECT FROM pg_locks WHERE NOT granted")
+            return bool(cursor.rowcount > 0)
+
+    with registered(Events), ThreadPoolExecutor(1) as pool:
+        with transaction.atomic(using=ALIAS):
+            save()
+            other = pool.submit(save_elsewhere)
+            assert becomes_true(waits, within=10)
+        other.result(10)
+    assert [data["title"] for data in payloads("changed")] == ["Two"]
