@@ -78,8 +78,12 @@ def related_to(field: Any, pk: object, using: str, *, reverse: bool = False) -> 
     if reverse:
         here, there = there, here
     # Not by the related manager, which may hide some, and be prefetched.
-    rows = field.remote_field.through._base_manager.using(using).filter(**{f"{here}__pk": pk})
-    return sorted(set(rows.values_list(f"{there}__pk", flat=True)))
+    rows = field.remote_field.through._base_manager.using(using)
+    found = set(rows.filter(**{f"{here}__pk": pk}).values_list(f"{there}__pk", flat=True))
+    if field.remote_field.symmetrical:
+        # Django adds the row of the other side when its signals have been sent.
+        found |= set(rows.filter(**{f"{there}__pk": pk}).values_list(f"{here}__pk", flat=True))
+    return sorted(found)
 
 
 def _related(instance: Model, name: str) -> list[Any]:
