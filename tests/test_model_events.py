@@ -26,7 +26,7 @@ from django_sse.counters import published
 from django_sse.exceptions import HistoryError
 from django_sse.history import MemoryHistory
 from django_sse.model_events import ModelEvents, muted, publish_queryset, register, registry, telling
-from tests.app.models import Article, Draft, Room
+from tests.app.models import Article, Draft, Essay, Room
 from tests.test_publishing import BrokenHistory, Rollback, sent
 
 committed = pytest.mark.django_db(transaction=True)
@@ -949,6 +949,64 @@ def test_what_did_not_happen_is_not_told() -> None:
         article.rooms.add(99)
 
     assert names() == before
+
+
+@committed
+@pytest.mark.usefixtures("alone")
+def test_both_sides_of_a_symmetrical_field_are_told() -> None:
+    """Who becomes a neighbour has one, and who is left has lost one."""
+
+    @register(Room)
+    class Events(ModelEvents):
+        many_to_many = ["neighbours"]
+        actions = ["updated"]
+
+        def to(self, instance: Room) -> str:
+            return "rooms"
+
+    one, other = Room.objects.create(pk=1), Room.objects.create(pk=2)
+    one.neighbours.add(other)
+    other.neighbours.clear()
+
+    assert [(data["pk"], data["neighbours"]) for _, data in told("rooms")] == [
+        (1, [2]),
+        (2, [1]),
+        (1, []),
+        (2, []),
+    ]
+
+
+@committed
+@pytest.mark.usefixtures("alone")
+def test_inheritance_is_as_djangos_signals_are() -> None:
+    """Saving a child is told by what is registered for it and not for its parent, a delete by both."""
+
+    @register(Article, Essay)
+    class Events(ModelEvents):
+        fields = ["title"]
+        many_to_many = ["rooms"]
+
+        def to(self, instance: Article) -> str:
+            return "articles"
+
+    room = Room.objects.create(name="Five")
+    essay = Essay.objects.create(title="One")
+    essay.save()
+    essay.rooms.add(room)
+    room.article_set.clear()
+    publish_queryset(Essay.objects.all())
+    essay.delete()
+
+    assert [(name, data.get("rooms")) for name, data in told()] == [
+        ("essay-created", []),
+        ("essay-updated", []),
+        ("essay-updated", [room.pk]),
+        ("article-updated", []),
+        ("essay-updated", []),
+        ("essay-updated", []),
+        ("essay-deleted", None),
+        ("article-deleted", None),
+    ]
 
 
 # -- silence, and what no signal tells -----------------------------------------------------------------

@@ -9,6 +9,7 @@ class Room(models.Model):
 
     name = models.CharField(max_length=100)
     members = models.ManyToManyField(User)
+    neighbours = models.ManyToManyField("self")
 
     def __str__(self) -> str:
         return self.name
@@ -32,3 +33,9 @@ class Draft(Article):
 
     class Meta:
         proxy = True
+
+
+class Essay(Article):
+    """An article with a table of its own besides."""
+
+    pages = models.IntegerField(default=1)
