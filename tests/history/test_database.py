@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from io import StringIO
 from pathlib import Path
 from typing import Any, ClassVar
@@ -93,16 +94,30 @@ async def do(function: Callable[..., Any], *values: Any) -> Any:
 # -- transactions --------------------------------------------------------------------------------------
 
 
-@every_database
-def test_an_append_in_a_transaction_is_refused(make: Make, vendor: str) -> None:
-    """Nobody could take the event back with the transaction, so nothing is appended, and why is said."""
-    history = make(vendor)
+def test_an_append_would_wait_for_its_own_caller(make: Make) -> None:
+    """In a transaction of SQLite, which has one lock; so it is refused at once, and why is said."""
+    history = make("sqlite")
     tail = history.tail(["orders"])
 
     with transaction.atomic(using=history.using), pytest.raises(HistoryError, match="on_commit=True"):
         append(history)
 
     assert history.tail(["orders"]) == tail
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("vendor", ["postgresql", "mariadb"])
+def test_an_append_is_no_part_of_a_transaction(make: Make, vendor: str) -> None:
+    """What is sent at once, such as the progress of a job, is there at once, and stays after a rollback."""
+    history = make(vendor)
+
+    with suppress(ZeroDivisionError), transaction.atomic(using=history.using):
+        execute(history.using, "UPDATE auth_user SET first_name = 'x'")
+        entry = append(history)
+        assert history.tail(["orders"])["orders"] == entry.position
+        raise ZeroDivisionError
+
+    assert history.tail(["orders"])["orders"] == entry.position
 
 
 @every_database

@@ -36,8 +36,8 @@ class DatabaseHistory(BaseHistory):
     outlives both. ``key_age`` seconds bound what is remembered of versions and idempotency keys. ``timeout``
     seconds bound connecting, and waiting for an answer.
 
-    It has connections of its own, so what it stores is there whatever becomes of its caller's transaction; an
-    append in one is refused, because nobody could take the event back.
+    It has connections of its own, so what it stores is there whatever becomes of its caller's transaction.
+    With SQLite an append in one is refused: it would wait for its own caller.
     """
 
     shared: ClassVar[bool] = True
@@ -97,10 +97,10 @@ class DatabaseHistory(BaseHistory):
         version: int | None = None,
     ) -> Entry | None:
         """Append an event and return its entry, or None where its version is stale."""
-        if connections[self.using].in_atomic_block:
+        if self._vendor == "sqlite" and connections[self.using].in_atomic_block:
             msg = (
-                f"an event would be sent in the middle of a transaction of database {self.using!r}, which "
-                "may still be rolled back: send it with on_commit=True, or outside"
+                f"an event is to be stored in the middle of a transaction of database {self.using!r}, which "
+                "has one lock for all: send it with on_commit=True, or outside"
             )
             raise HistoryError(msg)
         work = self._log.append(topic, event, made=idempotency_key, key=key, version=version)
