@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import Iterable
 from functools import partial
-from typing import Any, TypedDict
+from typing import Any, Final, TypedDict
 
 from django.core.exceptions import SynchronousOnlyOperation
 
@@ -27,6 +27,8 @@ class _Keys(TypedDict):
     idempotency_key: str | None
 
 
+# How deep the culprit is looked for in data that is no JSON; it may be a circle.
+_MAX_DEPTH: Final = 20
 #: What ``to`` may be: a topic, a user, or several of these.
 Recipients = Any
 
@@ -185,7 +187,7 @@ def make_event(name: str, data: object = None, *, text: str | None = None) -> Ev
             text = json.dumps(data, cls=encoder, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         except (TypeError, ValueError, RecursionError) as error:
             msg = (
-                f"the data of event {name!r} is not JSON: {error}; send values that JSON has, or set "
+                f"{_culprit(data)} of event {name!r} is not JSON: {error}; send values that JSON has, or set "
                 "DJANGO_SSE['JSON_ENCODER']"
             )
             raise EventError(msg) from error
@@ -193,6 +195,21 @@ def make_event(name: str, data: object = None, *, text: str | None = None) -> Ev
         msg = f"event {name!r} was given data and text: give one of them"
         raise EventError(msg)
     return _check_size(check_not_reserved(Event(name=name, text=text)))
+
+
+def _culprit(value: object, path: str = "the data", depth: int = 0) -> str:
+    """Return where in the data it is that JSON has not, and of what type."""
+    items: Iterable[tuple[object, object]] = ()
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list | tuple):
+        items = enumerate(value)
+    for key, item in items if depth < _MAX_DEPTH else ():
+        try:
+            json.dumps(item, cls=get_settings().JSON_ENCODER, allow_nan=False)
+        except (TypeError, ValueError, RecursionError):
+            return _culprit(item, f"{path}[{key!r:.60}]", depth + 1)
+    return f"{path} ({type(value).__name__})"
 
 
 def make_own_event(name: str, **data: object) -> Event:

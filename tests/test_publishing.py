@@ -259,6 +259,10 @@ def endless() -> Any:
         ({"data": math.nan}, "is not JSON: Out of range float"),
         ({"data": [1, {"a": -math.inf}]}, "is not JSON: Out of range float"),
         (
+            {"data": {"rows": [{"ok": 1}, {"who": object()}]}},
+            "the data['rows'][1]['who'] (object) of event 'order-saved' is not JSON: Object of type object",
+        ),
+        (
             {"data": object()},
             "Object of type object is not JSON serializable; send values that JSON has, or set",
         ),
