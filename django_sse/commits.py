@@ -5,7 +5,7 @@ Behind it stands a `Flush`, which no savepoint takes along: the last one of a tr
 """
 
 import logging
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any
 
 from django.db import connections
@@ -20,12 +20,12 @@ class Pending:
     """An event that waits for a commit, as the callback that sends it."""
 
     def __init__(
-        self, topics: tuple[str, ...], event: Event, send: Callable[[], None], *, number: int | None = None
+        self, topics: tuple[str, ...], event: Event, send: Callable[[], None], *, numbers: Sequence[int] = ()
     ) -> None:
         self.topics = topics
         self.event = event
-        #: In the outbox, where it was written there.
-        self.number = number
+        #: Of its rows in the outbox, where it was written there.
+        self.numbers = numbers
         self.called = False
         self.__qualname__ = "send_event"  # Django 5.2 asks a robust callback that fails for it
         self.send = send

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, Final, TypedDict
 
@@ -146,14 +146,14 @@ def prepare(
     if outbox is None or outbox.using != using or not is_in_transaction(using):
         return Pending(topics, event, partial(_send, history, topics, event, **keys))
     # Here it raises: what cannot be written belongs to a transaction that cannot be committed.
-    number = outbox.store(topics, event, **keys)
-    return Pending(topics, event, partial(_deliver, outbox, number, event.name), number=number)
+    numbers = outbox.store(topics, event, **keys)
+    return Pending(topics, event, partial(_deliver, outbox, numbers, event.name), numbers=numbers)
 
 
 def withdraw(pending: Pending) -> None:
     """Take back what was written into the outbox, in the same transaction: a later event stands for it."""
-    if pending.number is not None and (outbox := get_history().outbox) is not None:
-        outbox.discard(pending.number)
+    if pending.numbers and (outbox := get_history().outbox) is not None:
+        outbox.discard(pending.numbers)
 
 
 async def aget_cursor(*topics: str) -> str:
@@ -246,9 +246,9 @@ def _send(
             _announce(entry)
 
 
-def _deliver(outbox: BaseOutbox, number: int, name: str) -> None:
+def _deliver(outbox: BaseOutbox, numbers: Sequence[int], name: str) -> None:
     try:
-        entries = outbox.deliver(number)
+        entries = outbox.deliver(numbers)
     except HistoryError as error:
         msg = f"event {name!r} was not sent yet, and stays in the outbox: the history does not answer"
         raise PublishError(msg) from error

@@ -71,17 +71,17 @@ class BaseOutbox(Protocol):
         idempotency_key: str | None = None,
         key: str | None = None,
         version: int | None = None,
-    ) -> int:
-        """Write an event in the transaction of the caller, and return its number."""
+    ) -> Sequence[int]:
+        """Write an event in the transaction of the caller, and return the numbers of its rows."""
 
-    def discard(self, number: int) -> None:
-        """Remove an event in the transaction of the caller, because a later one stands for it."""
+    def discard(self, numbers: Sequence[int]) -> None:
+        """Remove rows in the transaction of the caller, because a later event stands for theirs."""
 
-    def deliver(self, number: int) -> Sequence[Entry]:
-        """Append an event whose transaction is committed, unless that was done; return what was appended."""
+    def deliver(self, numbers: Sequence[int]) -> Sequence[Entry]:
+        """Append an event whose transaction is committed, as far as nobody did; return what was appended."""
 
     def sweep(self) -> Sequence[Entry]:
-        """Append a bounded number of events that were left when their processes died."""
+        """Append what was left when its processes died; return what was appended."""
 
 
 class BaseHistory(ABC):

@@ -191,6 +191,37 @@ async def test_entries_end_with_their_age(make: Make, vendor: str) -> None:
 
 
 @every_database
+async def test_a_quiet_topic_stays_resumable(make: Make, vendor: str) -> None:
+    """Who stands at an entry that grew old goes on from it: the one behind it names it."""
+    history = make(vendor, age=60)
+    first = await do(append, history, "a")
+    await do(execute, history.using, "UPDATE django_sse_entry SET time = 1")
+    second = await do(append, history, "b")
+
+    assert await do(history.trim) == 1
+    assert await read(history, first.position) == ["b"]
+    wrong = Position(offset=1, tag=first.tag ^ 1)
+    assert await history.read("orders", wrong, limit=ALL) == Gone(tail=second.position)
+    genesis = Position(offset=0, tag=first.previous)
+    assert await history.read("orders", genesis, limit=ALL) == Gone(tail=second.position)
+
+
+@every_database
+async def test_long_ago_is_gone_where_entries_were_removed(make: Make, vendor: str) -> None:
+    """While all entries are there it is the beginning, then a position that nobody can go on from."""
+    history = make(vendor, length=3)
+    for text in "abc":
+        await do(append, history, text)
+    began = (await history.aat(["orders"], ago=3600))["orders"]
+    assert await read(history, began) == ["a", "b", "c"]
+    last = await do(append, history, "d")
+
+    assert await do(history.trim) == 1
+    then = (await history.aat(["orders"], ago=3600))["orders"]
+    assert await history.read("orders", then, limit=ALL) == Gone(tail=last.position)
+
+
+@every_database
 def test_keys_are_forgotten_with_their_age(make: Make, vendor: str) -> None:
     """Until then they are known; afterwards the same key makes another event, and its row is removed."""
     history = make(vendor, key_age=60)
@@ -394,13 +425,44 @@ async def test_a_thread_that_hangs_is_left_behind(make: Make) -> None:
 
     with pytest.raises(HistoryError, match=r"does not answer within 0.2 s"):
         line.ask(lambda _: freed.wait(30))
+    began = threading.Event()
+    hanging = asyncio.create_task(line.aask(lambda _: (began.set(), freed.wait(30))))
+    await asyncio.to_thread(began.wait, 30)
+    hanging.cancel()  # its caller has gone; whoever comes next must not wait behind it for ever
     with pytest.raises(HistoryError, match=r"does not answer within 0.2 s"):
-        await line.aask(lambda _: freed.wait(30))
+        await line.aask(lambda _: "behind it")
 
     assert await line.aask(lambda _: "answered") == "answered"
     freed.set()
     line.close()
     line.close()
+
+
+@pytest.mark.servers
+async def test_waiting_for_locks_uses_up_no_connections(request: pytest.FixtureRequest, make: Make) -> None:
+    """Whoever gave up waiting leaves nobody behind who waits on: the database ends the waiting itself."""
+    make("postgresql")
+    history = DatabaseHistory(using=request.getfixturevalue("postgresql"), timeout=0.5)
+    held, released = threading.Event(), threading.Event()
+    counting = "SELECT 1 FROM pg_stat_activity WHERE backend_type = 'client backend'"
+
+    def hold() -> None:
+        with transaction.atomic(using=history.using):
+            execute(history.using, "LOCK TABLE django_sse_topic")
+            held.set()
+            released.wait(60)
+
+    holding = asyncio.create_task(do(hold))
+    await asyncio.to_thread(held.wait, 30)
+    for _ in range(6):
+        with pytest.raises(HistoryError):
+            await history.aappend("orders", Event(text="late"))
+        with pytest.raises(HistoryError):
+            await history.atail(["orders"])
+    assert await do(execute, history.using, counting) <= 8
+    released.set()
+    await holding
+    history.close()
 
 
 def test_an_error_leaves_nothing_begun(make: Make) -> None:
@@ -523,6 +585,7 @@ async def test_postgresql_tells_what_others_append(make: Make, caplog: pytest.Lo
     "text",
     [
         "",
+        "[" * 7900,
         "[]",
         "5",
         "[1, 2, 3]",

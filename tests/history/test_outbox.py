@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -34,7 +35,7 @@ class LeaveError(Exception):
     """What ends a transaction."""
 
 
-def store(history: DatabaseHistory, text: str, *topics: str, **keys: object) -> int:
+def store(history: DatabaseHistory, text: str, *topics: str, **keys: object) -> Sequence[int]:
     """Write an event in a transaction, and commit it."""
     with transaction.atomic(using=history.using):
         return history.outbox.store(topics or ("orders",), Event(text=text), **keys)  # type: ignore[arg-type]
@@ -122,11 +123,11 @@ def test_a_stale_event_is_dropped_where_it_is_stale(make: Make, vendor: str) -> 
     """One topic has seen a newer version, the other gets the event; idempotency keys hold likewise."""
     history = make(vendor)
     history.append("orders", Event(text="newer"), key="order.1", version=9)
-    number = store(history, "older", "orders", "room.5", key="order.1", version=5)
-    assert texts(history.outbox.deliver(number)) == [("room.5", "older")]
+    numbers = store(history, "older", "orders", "room.5", key="order.1", version=5)
+    assert texts(history.outbox.deliver(numbers)) == [("room.5", "older")]
 
     again = [store(history, "once", "room.5", idempotency_key="k") for _ in range(2)]
-    assert [len(history.outbox.deliver(number)) for number in again] == [1, 0]
+    assert [len(history.outbox.deliver(numbers)) for numbers in again] == [1, 0]
     assert stored(history) == ["newer"]
     assert stored(history, "room.5") == ["older", "once"]
 
@@ -141,6 +142,43 @@ def test_any_event_comes_out_as_it_went_in(make: Make, vendor: str) -> None:
 
     [entry] = history.outbox.deliver(number)
     assert (entry.topic, entry.event) == ("Grüße/тема", event)
+
+
+def test_many_topics_are_several_rows(make: Make) -> None:
+    """Each is appended in a transaction that ends in time, and all of them are."""
+    history = make("sqlite")
+    topics = [f"topic.{number:03}" for number in range(250)]
+    numbers = store(history, "to all", *topics)
+
+    assert len(numbers) == 3
+    assert [entry.topic for entry in history.outbox.deliver(numbers)] == topics
+
+
+def test_an_event_that_cannot_be_delivered_keeps_no_other(
+    make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It stays, and is logged; where nothing can be delivered the sweep ends, and says so."""
+    history = make("sqlite")
+    first, *_ = store(history, "stuck")
+    for text in "abcd":
+        store(history, text)
+    deliver = history.outbox._deliver
+
+    def fail(number: int, cursor: object) -> list[Entry]:
+        if number == first:
+            raise HistoryError("not this one")
+        return deliver(number, cursor)
+
+    monkeypatch.setattr(history.outbox, "_deliver", fail)
+    assert [text for _, text in texts(history.outbox.sweep())] == ["a", "b", "c", "d"]
+    assert "An event stays in the outbox: not this one" in caplog.text
+
+    for text in "ef":
+        store(history, text)
+    vars(history.outbox)["_deliver"] = lambda number, cursor: fail(first, cursor)
+    with pytest.raises(HistoryError, match="not this one"):
+        history.outbox.sweep()
+    assert Row.objects.using(history.using).count() == 3
 
 
 def test_what_is_fresh_is_left_to_its_own_process(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,7 +90,7 @@ def decode_notice(text: str) -> tuple[str, Position]:
         topic, offset, tag = json.loads(text)
         if topic != CONTROL_TOPIC:
             topic = check_topic(topic)
-    except (TypeError, ValueError, TopicError) as error:
+    except (TypeError, ValueError, RecursionError, TopicError) as error:
         msg = "a notification is malformed"
         raise ValueError(msg) from error
     if not (type(offset) is type(tag) is int and 0 <= offset <= MAX_OFFSET and 0 <= tag <= MAX_TAG):

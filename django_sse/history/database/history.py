@@ -64,7 +64,7 @@ class DatabaseHistory(BaseHistory):
         connection = make_connection(using, timeout=timeout)  # of which no use is made
         self._vendor = connection.vendor
         self._log = Log(
-            Statements(self._vendor),
+            Statements(self._vendor, timeout=timeout),
             length=length,
             age=round(age * SECOND),
             key_age=round(key_age * SECOND),
@@ -79,11 +79,13 @@ class DatabaseHistory(BaseHistory):
         # What is read must not wait for a lock that something written waits for.
         self._reading = Line(self.using, timeout=self._timeout)
         self._writing = Line(self.using, timeout=self._timeout)
+        self._trimming_line = Line(self.using, timeout=self._timeout)
 
     def close(self) -> None:
         """Close its connections; the next call opens new ones."""
         self._reading.close()
         self._writing.close()
+        self._trimming_line.close()
 
     # -- the contract ------------------------------------------------------------------------------
 
@@ -120,21 +122,31 @@ class DatabaseHistory(BaseHistory):
 
     async def read(self, topic: str, position: Position, *, limit: int) -> Page | Gone:
         """Return at most ``limit`` entries after a position, fewer where they are large, or Gone."""
-        return await self._reading.aask(lambda cursor: self._log.read(cursor, topic, position, limit))
+        return await self._reading.aask(
+            lambda cursor: self._log.read(cursor, topic, position, limit), begin=self._log.begin_reading
+        )
 
     def tail(self, topics: Collection[str]) -> dict[str, Position]:
         """Return the newest position of each topic."""
-        return self._reading.ask(lambda cursor: self._log.tails(cursor, topics))
+        return self._reading.ask(
+            lambda cursor: self._log.tails(cursor, topics), begin=self._log.begin_reading
+        )
 
     async def atail(self, topics: Collection[str]) -> dict[str, Position]:  # noqa: D102
-        return await self._reading.aask(lambda cursor: self._log.tails(cursor, topics))
+        return await self._reading.aask(
+            lambda cursor: self._log.tails(cursor, topics), begin=self._log.begin_reading
+        )
 
     def at(self, topics: Collection[str], *, ago: float) -> dict[str, Position]:
         """Return the positions as they stood ``ago`` seconds before now."""
-        return self._reading.ask(lambda cursor: self._log.at(cursor, topics, round(ago * SECOND)))
+        return self._reading.ask(
+            lambda cursor: self._log.at(cursor, topics, round(ago * SECOND)), begin=self._log.begin_reading
+        )
 
     async def aat(self, topics: Collection[str], *, ago: float) -> dict[str, Position]:  # noqa: D102
-        return await self._reading.aask(lambda cursor: self._log.at(cursor, topics, round(ago * SECOND)))
+        return await self._reading.aask(
+            lambda cursor: self._log.at(cursor, topics, round(ago * SECOND)), begin=self._log.begin_reading
+        )
 
     def next_version(self) -> int:
         """Return a number above all that were returned before."""
@@ -158,14 +170,14 @@ class DatabaseHistory(BaseHistory):
 
     def trim(self) -> int:
         """Remove a bounded part of what is no longer promised; return how many rows that were."""
-        return self._reading.ask(self._log.trim)
+        return self._trimming_line.ask(self._log.trim)
 
     async def _sweeping(self, hear: Callable[[str, Position], None]) -> None:
         while True:
             await asyncio.sleep(_SWEEP * random.uniform(0.5, 1.5))  # noqa: S311  (not a secret)
             try:
                 entries = await self.outbox.asweep()
-            except HistoryError as error:
+            except Exception as error:  # noqa: BLE001  (likewise)
                 logger.warning("The outbox was not swept: %s", error)
             else:
                 for entry in entries:
@@ -176,8 +188,8 @@ class DatabaseHistory(BaseHistory):
             # Spread, so that processes do not meet at the same rows.
             await asyncio.sleep(_TRIM * random.uniform(0.5, 1.5))  # noqa: S311  (not a secret)
             try:
-                await self._reading.aask(self._log.trim)
-            except HistoryError as error:
+                await self._trimming_line.aask(self._log.trim)
+            except Exception as error:  # noqa: BLE001  (whatever fails, it goes on)
                 logger.warning("Old entries were not removed: %s", error)
 
 
@@ -188,7 +200,7 @@ _inherited: list[object] = []
 def _after_fork() -> None:
     # The parent's threads do not run here, and its connections are kept untouched: they are the parent's.
     for history in _histories:
-        _inherited.append((history._reading, history._writing))  # noqa: SLF001
+        _inherited.append((history._reading, history._writing, history._trimming_line))  # noqa: SLF001
         history._begin()  # noqa: SLF001
 
 

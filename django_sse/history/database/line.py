@@ -94,19 +94,23 @@ class Line:
         future: Future[T] = Future()
         with self._lock:
             if (jobs := self._jobs) is None:
-                jobs = self._jobs = SimpleQueue()
+                jobs = SimpleQueue()
                 words = (jobs, self._using, self._timeout)
-                Thread(target=_serve, args=words, name="django_sse history", daemon=True).start()
+                try:
+                    Thread(target=_serve, args=words, name="django_sse history", daemon=True).start()
+                except RuntimeError as error:
+                    raise HistoryError(f"the history has no thread: {error}") from error
+                self._jobs = jobs
             now = time.monotonic()
             jobs.put(_Job(work, begin, future, now + self._timeout, now + self._timeout / 2))
         return jobs, future
 
     def _late(self, jobs: "SimpleQueue[_Job | None]", future: "Future[Any]") -> NoReturn:
-        if not future.cancel():  # it is under way: whoever waits behind it gets another thread
-            with self._lock:
-                if self._jobs is jobs:
-                    jobs.put(None)
-                    self._jobs = None
+        future.cancel()
+        with self._lock:
+            if self._jobs is jobs:  # something hangs there: whoever comes gets another thread
+                jobs.put(None)
+                self._jobs = None
         msg = f"the history in database {self._using!r} does not answer within {self._timeout} s"
         raise HistoryError(msg)
 
@@ -185,16 +189,23 @@ def make_connection(using: str, *, timeout: float) -> BaseDatabaseWrapper:
     options.pop("pool", None)
     # Each statement must see what was committed before it, whatever else the project reads by.
     options.pop("isolation_level", None)
-    for name, value in _patience(connection.vendor, timeout).items():
+    if connection.vendor == "sqlite":
+        # So that it is the database which says that it is locked.
+        options["timeout"] = min(options.get("timeout", timeout), timeout * 0.9)
+    for name, value in _patience(connection.vendor, math.ceil(timeout)).items():
         options.setdefault(name, value)
     connection.queries_log = deque(maxlen=0)  # where DEBUG is on, it would keep the events
     return connection
 
 
-def _patience(vendor: str, timeout: float) -> dict[str, float]:
-    seconds = math.ceil(timeout)
+def _patience(vendor: str, seconds: int) -> dict[str, Any]:
     if vendor == "postgresql":
         return {"connect_timeout": seconds, "tcp_user_timeout": seconds * 1000}
     if vendor == "mysql":
-        return {"connect_timeout": seconds, "read_timeout": seconds, "write_timeout": seconds}
-    return {"timeout": timeout * 0.9}  # so that it is the database which says that it is locked
+        return {
+            "connect_timeout": seconds,
+            "read_timeout": seconds,
+            "write_timeout": seconds,
+            "init_command": f"SET SESSION innodb_lock_wait_timeout = {seconds}",
+        }
+    return {}

@@ -51,8 +51,8 @@ class Log:
     """Topics, entries and keys; for its limits see `DatabaseHistory`."""
 
     def __init__(self, sql: Statements, *, length: int, age: int, key_age: int) -> None:
-        #: What begins a transaction that writes.
-        self.begin = sql.begin
+        #: What begins a transaction that writes; and one that reads, where that is worth one.
+        self.begin, self.begin_reading = sql.begin, sql.begin_reading
         self.sql = sql
         self._length = length
         self._age = age
@@ -112,16 +112,16 @@ class Log:
     def read(self, cursor: Any, topic: str, position: Position, limit: int) -> Page | Gone:
         """Return at most so many entries after a position, or Gone."""
         tail = self.tails(cursor, [topic])[topic]
-        if tail.offset and position.offset <= tail.offset - self._length:
+        if position.offset < tail.offset - self._length:
             return Gone(tail=tail)
         values = {"topic": topic_key(topic), "offset": position.offset, "limit": limit + 2}
         cursor.execute(self.sql.read, values | {"size": _PAGE_BYTES})
         rows = cursor.fetchall()
-        if position.offset and not (rows and rows[0][:2] == (position.offset, position.tag)):
+        is_there = bool(rows) and rows[0][:2] == (position.offset, position.tag)
+        # Where it was trimmed, the entry behind it still names it: then nothing is missing.
+        if not is_there and not rows and position != tail:
             return Gone(tail=tail)
-        if not position.offset and not rows and position != tail:
-            return Gone(tail=tail)
-        after = rows[1:] if position.offset else rows
+        after = rows[1:] if is_there else rows
         more = len(after) > limit or (bool(after) and after[-1][0] < tail.offset)
         return chain(position, decode_entries(topic, after[:limit]), tail=tail, more=more)
 
@@ -170,9 +170,11 @@ class Log:
         name = topic_key(topic)
         cursor.execute(self.sql.last_until, (name, then))
         if (row := cursor.fetchone()) is None:
-            # Before the oldest: where that is not the first, its position is answered by Gone.
+            # Before the oldest. Where that is not the first, something was trimmed: a tag that never was is
+            # answered by Gone.
             cursor.execute(self.sql.oldest, (name,))
-            row = cursor.fetchone() or (0, 0)
+            offset, previous = cursor.fetchone() or (0, 0)
+            row = (offset, previous ^ 1 if offset else previous)
         return Position(offset=row[0], tag=row[1])
 
     def draw(self, cursor: Any) -> int:
@@ -183,19 +185,19 @@ class Log:
     def trim(self, cursor: Any) -> int:
         """Remove a bounded part of what is no longer promised; return how many rows that were."""
         _, clock = self._stand(cursor, [CONTROL_TOPIC])
-        count = self._trim_keys(cursor, clock - self._key_age)
+        count = 0
         cursor.execute(self.sql.old, (clock - self._age, _SLICE))
         slices: dict[str, int] = {}
         for topic, offset in cursor.fetchall():
             slices[topic] = max(offset, slices.get(topic, 0))
-        cursor.execute(self.sql.long, (self._length, self._length, self._length, _SLICE))
+        cursor.execute(self.sql.long, (self._length, self._length, _SLICE))
         for topic, first, until in cursor.fetchall():
             slices[topic] = max(min(until, first + _SLICE - 1), slices.get(topic, 0))
         for topic, until in slices.items():
             if count < _SLICE:
                 cursor.execute(self.sql.trim, (topic, until))
                 count += cursor.rowcount
-        return count
+        return count + self._trim_keys(cursor, clock - self._key_age)
 
     def _trim_keys(self, cursor: Any, before: int) -> int:
         cursor.execute(self.sql.old_keys, (before, _SLICE - 1))

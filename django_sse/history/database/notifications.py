@@ -45,7 +45,7 @@ async def listen(connection: BaseDatabaseWrapper, hear: Callable[[str, Position]
                 pause = 0.5
                 async for notice in listener.notifies():
                     _tell(notice.payload, hear)
-        except psycopg.Error as error:
+        except Exception as error:  # noqa: BLE001  (whatever ends it, it must not stay deaf)
             logger.warning("PostgreSQL's notifications ended (%s); listening again", type(error).__name__)
         await asyncio.sleep(pause)
         pause = min(pause * 2, _MAX_PAUSE)

@@ -9,9 +9,10 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any, Final
 
-from django_sse.exceptions import EventError
+from django_sse.exceptions import EventError, HistoryError
 from django_sse.history.database.line import Line, UndoError
 from django_sse.history.database.log import SECOND, Keys, Log
 from django_sse.models import Outbox as Row
@@ -22,9 +23,12 @@ logger = logging.getLogger(__name__)
 
 #: Seconds that an event is left to its own process.
 _GRACE: Final = 5.0
-#: Events that are swept at once.
+#: Rows that are looked for at once, and failures after which a sweep ends.
 _SLICE: Final = 100
-_FIND: Final = "SELECT id FROM django_sse_outbox WHERE time < %s ORDER BY id LIMIT %s"
+_MAX_FAILURES: Final = 3
+#: Topics of a row: all of them are appended in one transaction, which must end within the timeout.
+_TOPICS_AT_ONCE: Final = 100
+_FIND: Final = "SELECT id FROM django_sse_outbox WHERE time < %s AND id > %s ORDER BY id LIMIT %s"
 
 
 class Outbox:
@@ -43,40 +47,62 @@ class Outbox:
         idempotency_key: str | None = None,
         key: str | None = None,
         version: int | None = None,
-    ) -> int:
-        """Write an event in the transaction of the caller, and return its number."""
-        row = Row.objects.using(self.using).create(
-            time=time.time_ns() // 1000,
-            # Everybody takes the locks of several topics in one order.
-            topics=json.dumps(sorted(topics)).encode(),
-            name=event.name.encode(),
-            text=event.text.encode(),
-            **Keys.of(idempotency_key, key, version)._asdict(),
-        )
-        return row.pk
+    ) -> Sequence[int]:
+        """Write an event in the transaction of the caller, and return the numbers of its rows."""
+        keys = Keys.of(idempotency_key, key, version)._asdict()
+        # Everybody takes the locks of several topics in one order.
+        rest, numbers = iter(sorted(topics)), list[int]()
+        while some := tuple(islice(rest, _TOPICS_AT_ONCE)):
+            row = Row.objects.using(self.using).create(
+                time=time.time_ns() // 1000,
+                topics=json.dumps(some).encode(),
+                name=event.name.encode(),
+                text=event.text.encode(),
+                **keys,
+            )
+            numbers.append(row.pk)
+        return numbers
 
-    def discard(self, number: int) -> None:
-        """Remove an event in the transaction of the caller, because a later one stands for it."""
-        Row.objects.using(self.using).filter(pk=number).delete()
+    def discard(self, numbers: Sequence[int]) -> None:
+        """Remove rows in the transaction of the caller, because a later event stands for theirs."""
+        Row.objects.using(self.using).filter(pk__in=numbers).delete()
 
-    def deliver(self, number: int) -> Sequence[Entry]:
-        """Append an event whose transaction is committed, unless that was done; return what was appended."""
-        return self._line().ask(partial(self._deliver, number), begin=self._log.begin)
+    def deliver(self, numbers: Sequence[int]) -> Sequence[Entry]:
+        """Append an event whose transaction is committed, as far as nobody did; return what was appended."""
+        line = self._line()
+        return [
+            entry
+            for number in numbers
+            for entry in line.ask(partial(self._deliver, number), begin=self._log.begin)
+        ]
 
     def sweep(self) -> Sequence[Entry]:
-        """Append a bounded number of events that were left when their processes died."""
-        return [entry for number in self._line().ask(self._left) for entry in self.deliver(number)]
+        """Append what was left when its processes died; return what was appended."""
+        entries, last, failures = list[Entry](), 0, 0
+        while numbers := self._line().ask(partial(self._left, last)):
+            for number in numbers:
+                try:
+                    entries += self.deliver([number])
+                except HistoryError as error:
+                    failures = _count(failures, error)
+            last = numbers[-1]
+        return entries
 
     async def asweep(self) -> Sequence[Entry]:
         """Do what `sweep` does."""
-        line, entries = self._line(), list[Entry]()
-        for number in await line.aask(self._left):
-            entries += await line.aask(partial(self._deliver, number), begin=self._log.begin)
+        entries, last, failures = list[Entry](), 0, 0
+        while numbers := await self._line().aask(partial(self._left, last)):
+            for number in numbers:
+                try:
+                    entries += await self._line().aask(partial(self._deliver, number), begin=self._log.begin)
+                except HistoryError as error:
+                    failures = _count(failures, error)
+            last = numbers[-1]
         return entries
 
     @staticmethod
-    def _left(cursor: Any) -> list[int]:
-        cursor.execute(_FIND, (time.time_ns() // 1000 - round(_GRACE * SECOND), _SLICE))
+    def _left(last: int, cursor: Any) -> list[int]:
+        cursor.execute(_FIND, (time.time_ns() // 1000 - round(_GRACE * SECOND), last, _SLICE))
         return [number for (number,) in cursor.fetchall()]
 
     def _deliver(self, number: int, cursor: Any) -> list[Entry]:
@@ -98,4 +124,13 @@ class Outbox:
                 entries.append(self._log.append_now(cursor, topic, event, Keys(*keys)))
             except UndoError:  # its version is stale, or its idempotency key known: not in this topic
                 cursor.execute("ROLLBACK TO SAVEPOINT topic")
+            cursor.execute("RELEASE SAVEPOINT topic")
         return entries
+
+
+def _count(failures: int, error: HistoryError) -> int:
+    """Count a row that could not be delivered; raise where that looks as if none could."""
+    if failures + 1 >= _MAX_FAILURES:
+        raise error
+    logger.warning("An event stays in the outbox: %s", error)
+    return failures + 1

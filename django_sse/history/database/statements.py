@@ -4,15 +4,21 @@ Times are microseconds since the epoch, by the clock of the database; SQLite has
 runs on the machine of its caller, whose clock is taken.
 """
 
+import math
 import time
 from collections.abc import Sequence
+from sqlite3 import sqlite_version_info
 from typing import Any, Final
 
+#: The first SQLite that returns what it wrote.
+_RETURNING: Final = (3, 35)
 #: The channel of PostgreSQL's NOTIFY.
 CHANNEL: Final = "django_sse"
 _WORDS: Final = {
     "postgresql": {
-        "begin": "BEGIN",
+        # In one round trip. Who waited longer for a lock would keep thread and connection, for a caller that
+        # has gone.
+        "begin": "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = {timeout}",
         "clock": "(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint",
         "greatest": "GREATEST",
         "lock": "FOR UPDATE",
@@ -20,7 +26,7 @@ _WORDS: Final = {
     },
     "mysql": {
         "begin": "START TRANSACTION",
-        "clock": "CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)",
+        "clock": "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))",
         "greatest": "GREATEST",
         "lock": "FOR UPDATE",
         "binary": "_binary ",
@@ -105,9 +111,11 @@ SELECT e.topic, e."offset" FROM django_sse_entry AS e JOIN django_sse_topic AS t
 WHERE e.time < %s AND e."offset" < t."offset" ORDER BY e.time LIMIT %s
 """
 _LONG: Final = """
-SELECT t."key", MIN(e."offset"), t."offset" - %s
-FROM django_sse_topic AS t JOIN django_sse_entry AS e ON e.topic = t."key" AND e."offset" <= t."offset" - %s
-WHERE t."offset" > %s GROUP BY t."key", t."offset" LIMIT %s
+SELECT "key", oldest, until FROM (
+  SELECT "key", "offset" - %s AS until,
+    (SELECT MIN(e."offset") FROM django_sse_entry AS e WHERE e.topic = t."key") AS oldest
+  FROM django_sse_topic AS t WHERE "offset" > %s
+) AS long_ones WHERE oldest <= until LIMIT %s
 """
 _TRIM: Final = 'DELETE FROM django_sse_entry WHERE topic = %s AND "offset" <= %s'
 _OLD_KEYS: Final = "SELECT time FROM django_sse_key WHERE time < %s ORDER BY time LIMIT 1 OFFSET %s"
@@ -117,19 +125,25 @@ _TRIM_KEYS: Final = "DELETE FROM django_sse_key WHERE time < %s"
 class Statements:
     """The statements in the words of one vendor; raises ValueError where this package does not know it."""
 
-    def __init__(self, vendor: str) -> None:
+    def __init__(self, vendor: str, *, timeout: float) -> None:
         if vendor not in _WORDS:
             msg = f"its database is of {vendor}: use PostgreSQL, MariaDB, MySQL or SQLite"
             raise ValueError(msg)
         self._vendor = vendor
         self._words = words = _WORDS[vendor]
+        #: What begins a transaction that writes; and one that reads, where that is worth one.
+        self.begin = words["begin"].replace("{timeout}", str(math.ceil(timeout * 900)))
+        self.begin_reading = self.begin if vendor == "postgresql" else None
         is_mysql = vendor == "mysql"
-        #: What begins a transaction that writes.
-        self.begin = words["begin"]
+        upsert, draw = (_MYSQL_ADVANCE, _MYSQL_DRAW) if is_mysql else (_ADVANCE, _DRAW)
+        advance, draws = [upsert], [draw]
+        if is_mysql or (vendor == "sqlite" and sqlite_version_info < _RETURNING):
+            advance = [upsert.partition("RETURNING")[0], _ADVANCED]
+            draws = [draw.partition("RETURNING")[0], _DRAWN]
         #: Count on a topic, made where it is missing, and lock it; return offset, tag before and time.
-        self.advance = [self._said(one) for one in ((_MYSQL_ADVANCE, _ADVANCED) if is_mysql else (_ADVANCE,))]
+        self.advance = [self._said(one) for one in advance]
         #: Draw a version, and make the clock where it is missing.
-        self.draw = [self._said(one) for one in ((_MYSQL_DRAW, _DRAWN) if is_mysql else (_DRAW,))]
+        self.draw = [self._said(one) for one in draws]
         #: Add an entry, and tell whoever listens where the database can.
         self.insert = self._said(_INSERT_AND_NOTIFY if vendor == "postgresql" else _INSERT)
         self.read = self._said(_READ)

@@ -23,9 +23,9 @@ class Command(BaseCommand):
         history = get_history()
         sent = removed = 0
         try:
-            while history.outbox is not None and (entries := history.outbox.sweep()):
-                sent += len(entries)
-                for entry in entries:
+            if history.outbox is not None:
+                for entry in history.outbox.sweep():
+                    sent += 1
                     ring(entry)
             while count := history.trim():
                 removed += count
