@@ -426,7 +426,12 @@ async def test_a_thread_that_hangs_is_left_behind(make: Make) -> None:
     with pytest.raises(HistoryError, match=r"does not answer within 0.2 s"):
         line.ask(lambda _: freed.wait(30))
     began = threading.Event()
-    hanging = asyncio.create_task(line.aask(lambda _: (began.set(), freed.wait(30))))
+
+    def hang(_: object) -> None:
+        began.set()
+        freed.wait(30)
+
+    hanging = asyncio.create_task(line.aask(hang))
     await asyncio.to_thread(began.wait, 30)
     hanging.cancel()  # its caller has gone; whoever comes next must not wait behind it for ever
     with pytest.raises(HistoryError, match=r"does not answer within 0.2 s"):
