@@ -13,14 +13,14 @@ import pytest
 from django.contrib.auth.models import User
 from django.core import serializers
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
-from django.db import IntegrityError, OperationalError, models, transaction
+from django.db import IntegrityError, OperationalError, connection, models, transaction
 from django.db.models import F, Value
 from django.db.models.functions import Concat
 from django.db.models.signals import m2m_changed, post_delete, post_save, pre_save
 from django.utils.timezone import now
 from pytest_django import DjangoAssertNumQueries, Settings
 
-from django_sse import layers
+from django_sse import layers, publishing
 from django_sse.commits import Pending, sendings
 from django_sse.counters import published
 from django_sse.exceptions import HistoryError
@@ -1231,3 +1231,53 @@ def test_a_template_needs_a_place(wrong: dict[str, str]) -> None:
     """It fails at start-up, saying what is missing."""
     with pytest.raises(ImproperlyConfigured, match=r"Wrong\.template needs a target"):
         register(Article)(type("Wrong", (Rendered,), wrong))
+
+
+@committed
+@pytest.mark.usefixtures("alone")
+def test_classes_keep_their_orders_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one class tells of a row may not be dropped because another has told of it since."""
+    keys: list[str | None] = []
+
+    def note(*args: Any, key: str | None, **options: Any) -> Pending:
+        keys.append(key)
+        return publishing.prepare(*args, key=key, **options)
+
+    monkeypatch.setattr(telling, "prepare", note)
+
+    @register(Article)
+    class First(ModelEvents):
+        def to(self, instance: Article) -> str:
+            return "articles"
+
+    @register(Article)
+    class Second(First):
+        pass
+
+    Article.objects.create(title="One")
+
+    assert len(set(keys)) == 2
+    assert names() == ["article-created"] * 2
+
+
+@committed
+@pytest.mark.usefixtures("alone")
+def test_a_row_that_cannot_be_read_can_be_mended(caplog: pytest.LogCaptureFixture) -> None:
+    """The comparison before a save breaks no save: it is logged, and the save counts as a change."""
+
+    @register(Article)
+    class Events(ModelEvents):
+        when_changed = ["published"]
+
+        def to(self, instance: Article) -> str:
+            return "articles"
+
+    article = Article.objects.create(title="One")
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE tests_app_article SET published = '2026-13-45 00:00:00'")
+    article.published = None
+    article.save()
+
+    assert Article.objects.get().published is None
+    assert names() == ["article-created", "article-updated"]
+    assert "could not be compared" in logged(caplog)[0]

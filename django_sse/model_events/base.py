@@ -68,8 +68,13 @@ class Teller:
     @property
     def uid(self) -> str:
         """What it is known by, also where its module is imported again."""
+        return f"django_sse.{self.kind}.{self.model._meta.label}"
+
+    @property
+    def kind(self) -> str:
+        """The name of the class."""
         kind = type(self.events)
-        return f"django_sse.{kind.__module__}.{kind.__qualname__}.{self.model._meta.label}"
+        return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def related_to(field: Any, pk: object, using: str, *, reverse: bool = False) -> list[Any]:

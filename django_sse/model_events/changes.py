@@ -1,12 +1,15 @@
 """Whether a save changes what `when_changed` names."""
 
+import logging
 from typing import Any
 
 from django.db.models import Model
 
 from django_sse.commits import is_in_transaction
 from django_sse.model_events.base import Teller
-from django_sse.model_events.rows import locked, rows_of
+from django_sse.model_events.rows import harmless, locked, rows_of
+
+logger = logging.getLogger(__name__)
 
 #: Where an instance carries what was found before its save, by the teller's uid: a pickle takes it along.
 _FOUND = "_django_sse_unchanged"
@@ -15,7 +18,13 @@ _FOUND = "_django_sse_unchanged"
 def compare(teller: Teller, instance: Model, using: str, update_fields: Any) -> None:
     """Compare an instance with its row, before it is saved."""
     found = instance.__dict__.setdefault(_FOUND, {})
-    found[teller.uid] = not _changes(teller, instance, using, update_fields)
+    try:
+        with harmless(using):
+            found[teller.uid] = not _changes(teller, instance, using, update_fields)
+    except Exception:
+        # A row that cannot be read may be what the save is about to mend.
+        logger.exception("A row of %s could not be compared before its save", instance._meta.label)
+        found[teller.uid] = False
 
 
 def was_unchanged(teller: Teller, instance: Model) -> bool:

@@ -74,7 +74,8 @@ def _tell_later(
             # What the row had to tell before is replaced all the same: that state was never committed.
             _note_failure(instance, net, error)
     if last is not None and last.pending is not None:
-        withdraw(last.pending)
+        with harmless(using):
+            withdraw(last.pending)
     change_after_commit(row, existed=existed, pending=pending, using=using)
 
 
@@ -106,7 +107,8 @@ def _prepare(teller: Teller, instance: Model, action: str, version: int | None, 
         topics_of(teller.events.to(instance)),
         _event(teller.events, instance, action),
         using=using,
-        key=None if version is None else f"{_label(instance)}.{key_of(instance)}",
+        # Each class for itself: a newer event of another must not stand for one that only this one tells.
+        key=None if version is None else f"{_label(instance)}.{key_of(instance)}.{teller.kind}",
         version=version,
     )
 

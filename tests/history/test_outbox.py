@@ -9,6 +9,7 @@ from contextlib import suppress
 
 import pytest
 from django.db import connections, transaction
+from django.db.models.signals import post_delete, post_save, pre_delete, pre_save
 from pytest_django import Settings
 
 from django_sse import send_event
@@ -288,3 +289,24 @@ def test_other_databases_do_without_the_outbox(outbox: DatabaseHistory) -> None:
 
     assert stored(outbox) == ["1"]
     assert Row.objects.using(outbox.using).count() == 0
+
+
+def test_its_rows_send_no_signals(outbox: DatabaseHistory) -> None:
+    """A project's receiver for all models would tell of them, into the outbox again."""
+    heard: list[type[object]] = []
+
+    def hear(sender: type[object], **_: object) -> None:
+        heard.append(sender)
+
+    signals = (pre_save, post_save, pre_delete, post_delete)
+    for signal in signals:
+        signal.connect(hear)
+    try:
+        with transaction.atomic(using=outbox.using):
+            article = Article.objects.using(outbox.using).create(title="One")
+            article.save()
+    finally:
+        for signal in signals:
+            signal.disconnect(hear)
+
+    assert set(heard) == {Article}

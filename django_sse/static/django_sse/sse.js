@@ -138,7 +138,7 @@
 
   // The progress of a job, as django_sse.progress sends it: of what was missed, the last one comes alone.
   const isJob = (event, raw) =>
-    event === "progress" && /^\{"id":"[\w-]+","label":".*","done":\d+,"total":.+,"state":"\w+"\}$/s.test(raw);
+    event === "progress" && /^\{"id":"[\w-]+","label":".*","done":\d+,"total":(\d+|null),"percent":(\d+|null),"state":"(running|done|failed)"\}$/s.test(raw);
 
   // What a page's own code throws is reported, and never ends the stream.
   function attempt(act) {
@@ -197,11 +197,12 @@
 
     handleEvent({ type: event, data: raw, lastEventId: id }) {
       if (typeof raw !== "string") return; // EventSource's own "open" and "error", were a page to ask for these names
+      const repeats = id === this.getAttribute("last-id"); // a first state has no id, and comes with the last one
       if (id) this.setAttribute("last-id", id); // a copy of the page goes on from here
       const own = event.startsWith("sse-");
       const fragment = event === "sse-fragment";
       // Of a job each stream has the last word for itself: what one was spared, another may bring too late.
-      if ((fragment || !own) && !isJob(event, raw) && this.hasPassed(id)) return;
+      if ((fragment || !own) && !isJob(event, raw) && !repeats && this.hasPassed(id)) return;
       let data = raw;
       try {
         data = JSON.parse(raw);
