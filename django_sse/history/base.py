@@ -43,6 +43,14 @@ def draw_tag() -> int:
     return secrets.randbits(TAG_BITS)
 
 
+def check_limits(**limits: float) -> None:
+    """Raise ValueError for an option of a history that is not above 0."""
+    for name, limit in limits.items():
+        if not limit > 0:
+            msg = f"{name} is {limit!r}: it must be above 0"
+            raise ValueError(msg)
+
+
 def chain(position: Position, entries: Iterable[Entry | None], *, tail: Position, more: bool) -> Page | Gone:
     """Return what comes after a position, as far as each entry follows the one before it; None is damage."""
     sound: list[Entry] = []

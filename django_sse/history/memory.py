@@ -16,7 +16,7 @@ from threading import Lock
 from typing import ClassVar, Final
 from zlib import crc32
 
-from django_sse.history.base import BaseHistory, Gone, Page, draw_tag
+from django_sse.history.base import BaseHistory, Gone, Page, check_limits, draw_tag
 from django_sse.positions import TAG_BITS, Entry, Position
 from django_sse.wire import Event
 
@@ -85,11 +85,7 @@ class MemoryHistory(BaseHistory):
         topics: int = 10_000,
         size: int = 256 * 1024 * 1024,
     ) -> None:
-        limits = {"length": length, "age": age, "key_age": key_age, "topics": topics, "size": size}
-        for name, limit in limits.items():
-            if not limit > 0:
-                msg = f"{name} is {limit!r}: it must be above 0"
-                raise ValueError(msg)
+        check_limits(length=length, age=age, key_age=key_age, topics=topics, size=size)
         self._length = length
         self._age = age
         self._key_age = key_age

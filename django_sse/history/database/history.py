@@ -12,7 +12,7 @@ from django.db import connections
 
 from django_sse.exceptions import HistoryError
 from django_sse.forks import after_fork
-from django_sse.history.base import BaseHistory, Gone, Page
+from django_sse.history.base import BaseHistory, Gone, Page, check_limits
 from django_sse.history.database.line import Line, make_connection
 from django_sse.history.database.log import SECOND, Log
 from django_sse.history.database.notifications import can_listen, listen
@@ -51,11 +51,7 @@ class DatabaseHistory(BaseHistory):
         key_age: float = 86_400.0,
         timeout: float = 2.0,
     ) -> None:
-        limits = {"length": length, "age": age, "key_age": key_age, "timeout": timeout}
-        for name, limit in limits.items():
-            if not limit > 0:
-                msg = f"{name} is {limit!r}: it must be above 0"
-                raise ValueError(msg)
+        check_limits(length=length, age=age, key_age=key_age, timeout=timeout)
         if using not in connections:
             msg = f"using is {using!r}: DATABASES has {', '.join(connections)}"
             raise ValueError(msg)

@@ -4,6 +4,7 @@ After the commit each is appended, in one transaction with its removal here: onc
 process leaves that died in between is swept by any other.
 """
 
+import asyncio
 import json
 import logging
 import time
@@ -94,21 +95,16 @@ class Outbox:
                 try:
                     entries += self.deliver([number])
                 except HistoryError as error:
-                    failures = _count(failures, error)
+                    failures += 1
+                    if failures >= _MAX_FAILURES:
+                        raise  # that looks as if none could be delivered
+                    logger.warning("An event stays in the outbox: %s", error)
             last = numbers[-1]
         return entries
 
     async def asweep(self) -> Sequence[Entry]:
         """Do what `sweep` does."""
-        entries, last, failures = list[Entry](), 0, 0
-        while numbers := await self._line().aask(partial(self._left, last)):
-            for number in numbers:
-                try:
-                    entries += await self._line().aask(partial(self._deliver, number), begin=self._log.begin)
-                except HistoryError as error:
-                    failures = _count(failures, error)
-            last = numbers[-1]
-        return entries
+        return await asyncio.to_thread(self.sweep)
 
     @staticmethod
     def _left(last: int, cursor: Any) -> list[int]:
@@ -136,11 +132,3 @@ class Outbox:
                 cursor.execute("ROLLBACK TO SAVEPOINT topic")
             cursor.execute("RELEASE SAVEPOINT topic")
         return entries
-
-
-def _count(failures: int, error: HistoryError) -> int:
-    """Count a row that could not be delivered; raise where that looks as if none could."""
-    if failures + 1 >= _MAX_FAILURES:
-        raise error
-    logger.warning("An event stays in the outbox: %s", error)
-    return failures + 1

@@ -16,7 +16,7 @@ import redis
 
 from django_sse.exceptions import HistoryError
 from django_sse.forks import after_fork
-from django_sse.history.base import BaseHistory, Gone, Page, draw_tag
+from django_sse.history.base import BaseHistory, Gone, Page, check_limits, draw_tag
 from django_sse.history.redis.calls import Call, complaint, execute, sound
 from django_sse.history.redis.entries import (
     decode_appended,
@@ -69,11 +69,7 @@ class RedisHistory(BaseHistory):
         key_age: float = 86_400.0,
         timeout: float = 2.0,
     ) -> None:
-        limits = {"length": length, "age": age, "key_age": key_age, "timeout": timeout}
-        for name, limit in limits.items():
-            if not limit > 0:
-                msg = f"{name} is {limit!r}: it must be above 0"
-                raise ValueError(msg)
+        check_limits(length=length, age=age, key_age=key_age, timeout=timeout)
         if not _PREFIX.fullmatch(prefix):
             msg = f"prefix is {prefix!r}: use 1 to 100 ASCII letters, digits, dashes, dots, colons"
             raise ValueError(msg)
