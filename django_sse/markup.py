@@ -6,35 +6,41 @@ Plain functions, which any template engine can call; the template tags are skins
 import logging
 import time
 from collections.abc import Collection
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import DisallowedHost, ImproperlyConfigured
 from django.http import HttpRequest
 from django.templatetags.static import static
 from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
+from django_sse.assets import POLYFILL, SCRIPT, script_version
 from django_sse.conf import get_settings
 from django_sse.exceptions import HistoryError
 from django_sse.history import get_history
 from django_sse.positions import Cursor
 from django_sse.requests import began
+from django_sse.sharing import SHARE, share_key
 from django_sse.topics import check_topic, user_topic
 
 logger = logging.getLogger(__name__)
 
 
-def script(*, nonce: object = None) -> SafeString:
+def script(request: HttpRequest | None = None, *, nonce: object = None) -> SafeString:
     """Return the element that loads the script, once per page.
 
     ``nonce`` is the Content Security Policy's, lazy ones too: it is read here, so the policy carries it.
+    Where the static files are on another origin than the request, the element also names the same script on
+    the site's own, for the worker.
     """
+    address = static(SCRIPT)
     return format_html(
-        '<script src="{}" defer data-polyfill="{}"{}></script>',
-        static("django_sse/sse.js"),
-        static("django_sse/vendor/eventsource.min.js"),
-        "" if nonce is None else format_html(' nonce="{}"', str(nonce)),
+        '<script src="{}" defer data-polyfill="{}"{}{}></script>',
+        address,
+        static(POLYFILL),
+        _attribute("data-worker", _worker() if _is_elsewhere(address, request) else None),
+        _attribute("nonce", nonce),
     )
 
 
@@ -45,19 +51,43 @@ def stream(request: HttpRequest, topics: Collection[str] = ()) -> SafeString:
     """
     named = list(dict.fromkeys(check_topic(topic) for topic in topics))
     user = getattr(request, "user", None)
-    own = [user_topic(user)] if user is not None and user.is_authenticated else []
-    followed = list(dict.fromkeys(own + named))
+    own = user_topic(user) if user is not None and user.is_authenticated else None
+    followed = list(dict.fromkeys(named if own is None else [own, *named]))
     if not followed:
         return mark_safe("")
-    cursor = _cursor(request, followed)
     return format_html(
         '<sse-stream src="{}"{} hidden></sse-stream>',
-        _address(named),
-        format_html(' last-id="{}"', cursor) if cursor else "",
+        _address(named, own),
+        _attribute("last-id", _cursor(request, followed)),
     )
 
 
-def _address(topics: Collection[str]) -> str:
+def _attribute(name: str, value: object) -> SafeString:
+    return mark_safe("") if value is None else format_html(' {}="{}"', name, str(value))
+
+
+def _is_elsewhere(address: str, request: HttpRequest | None) -> bool:
+    """Tell whether an address is on another origin than the page, as far as one can tell."""
+    parts = urlsplit(address)
+    if not parts.netloc or request is None:
+        return bool(parts.netloc)
+    try:
+        return (parts.scheme or request.scheme, parts.netloc) != (request.scheme, request.get_host())
+    except DisallowedHost:
+        return True
+
+
+def _worker() -> str | None:
+    """Return the address of the script on the site's own origin; None where a project does not serve it."""
+    try:
+        address = reverse("django_sse:worker")
+    except NoReverseMatch:
+        return None  # it has views of its own, whose streams belong to one page each
+    # With its version: browsers share a worker by its address, and never with pages of another version so.
+    return f"{address}?v={script_version()}"
+
+
+def _address(topics: Collection[str], own: str | None) -> str:
     try:
         address = reverse("django_sse:stream")
     except NoReverseMatch as error:
@@ -66,7 +96,7 @@ def _address(topics: Collection[str]) -> str:
             'path("events/", include("django_sse.urls")) to the urlpatterns of your urls.py'
         )
         raise ImproperlyConfigured(msg) from error
-    return f"{address}?{urlencode([('topic', topic) for topic in topics])}" if topics else address
+    return f"{address}?{urlencode([*(('topic', topic) for topic in topics), (SHARE, share_key(own))])}"
 
 
 def _cursor(request: HttpRequest, topics: Collection[str]) -> str | None:

@@ -1,4 +1,4 @@
-"""The views: event streams, and whether this process is fit to serve them."""
+"""The views: event streams, whether a process is fit to serve them, and the script of their worker."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextvars import copy_context
@@ -6,11 +6,12 @@ from typing import Any, Final
 
 from django.db import connections, transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
-from django.utils.cache import add_never_cache_headers
+from django.utils.cache import add_never_cache_headers, get_conditional_response
 from django.utils.decorators import classonlymethod
 from django.views import View
 
 from django_sse.access import own_topic, session_seconds, sort_topics, visitor_of
+from django_sse.assets import script_text, script_version
 from django_sse.conf import get_settings
 from django_sse.exceptions import CursorError, HistoryError, TopicError
 from django_sse.history import get_history
@@ -19,10 +20,12 @@ from django_sse.origins import foreign_origin, is_allowed, let_read, preflight
 from django_sse.positions import Cursor
 from django_sse.requests import is_asgi, last_event_id
 from django_sse.responses import HEADERS, WSGI_REFUSAL, EventStreamResponse
+from django_sse.sharing import SHARE, is_share_key
 from django_sse.signed_urls import TOKEN, Grant, read_token
 from django_sse.streams import Stream, reserved_event
 from django_sse.threads import release_request
 from django_sse.topics import check_topic
+from django_sse.visitors import Visitor
 from django_sse.wire import Event, encode, encode_retry
 
 #: Checks that may fail, one after the other, before a process is not ready: the longest pause is 1.2 x CHECK.
@@ -67,6 +70,29 @@ class ReadinessView(_OpenView):
         return response
 
 
+class WorkerView(_OpenView):
+    """Serve the script from the site's own origin, where a browser takes the script of a worker from.
+
+    Asked for under its present version (``?v=``), it never changes; browsers ask again about any other.
+    """
+
+    http_method_names = ["get", "head"]
+
+    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # noqa: ARG002
+        """Answer with the script."""
+        version = script_version()
+        # While a site is deployed a process may be asked for a version that is not its own.
+        is_this = request.GET.get("v") == version
+        headers = {
+            "Cache-Control": "public, max-age=31536000, immutable" if is_this else "no-cache",
+            "ETag": f'"{version}"',
+            "X-Content-Type-Options": "nosniff",
+        }
+        content_type = "text/javascript; charset=utf-8"
+        response = HttpResponse(script_text(), content_type=content_type, headers=headers)
+        return get_conditional_response(request, etag=headers["ETag"], response=response) or response
+
+
 class EventStreamView(_OpenView):
     """Serve one request's event stream.
 
@@ -76,8 +102,8 @@ class EventStreamView(_OpenView):
     project's own business. An address of `signed_stream_url` is its user's. Subclasses may override
     `get_topics` and `on_connect`.
 
-    Answers 401 where nothing may be followed and signing in would help, 403 where it would not, 400 for too
-    many topics, 501 under WSGI.
+    Answers 401 where nothing may be followed and signing in would help, 403 where it would not and where
+    ``?share=`` is another visitor's, 400 for too many topics, 501 under WSGI.
     """
 
     topics: Sequence[str] | None = None
@@ -120,10 +146,10 @@ class EventStreamView(_OpenView):
             return _sentence(501, WSGI_REFUSAL)
         settings = get_settings()
         get_history()  # a wrong configuration must be this request's error, not a stream that ends at once
-        grant = await _grant_of(request)
-        if isinstance(grant, HttpResponse):
-            return grant
-        visitor = await visitor_of(request) if grant is None else grant.sign_in(request)
+        who = await _identify(request)
+        if isinstance(who, HttpResponse):
+            return who
+        grant, visitor = who
         self._asked = request.GET.getlist("topic") if grant is None else grant.topics
         if len(self._asked) > settings.MAX_TOPICS:
             return _too_many(len(self._asked), settings.MAX_TOPICS)
@@ -175,6 +201,18 @@ def _cursor(request: HttpRequest) -> tuple[Cursor | None, bool]:
         return Cursor.parse(text), False
     except CursorError:
         return None, True
+
+
+async def _identify(request: HttpRequest) -> tuple[Grant | None, Visitor | None] | HttpResponse:
+    """Return who asks, and by which signed address; or the answer where the page is not theirs."""
+    grant = await _grant_of(request)
+    if isinstance(grant, HttpResponse):
+        return grant
+    visitor = await visitor_of(request) if grant is None else grant.sign_in(request)
+    user = None if visitor is None else visitor.user
+    if not all(is_share_key(key, user) for key in request.GET.getlist(SHARE)):
+        return _sentence(403, "This page was made for another visitor: load it again.\n")
+    return grant, visitor
 
 
 async def _grant_of(request: HttpRequest) -> Grant | HttpResponse | None:

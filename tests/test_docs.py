@@ -14,6 +14,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from html import unescape
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
@@ -225,7 +226,9 @@ def test_the_page_of_the_tutorial_is_connected(board: ServerProcess, visit: Visi
     visitor = visit(board)
     page = visitor.get("/").text
 
-    assert re.search(r'<sse-stream src="/events/\?topic=board" last-id="1~[^"]+" hidden>', page)
+    assert re.search(
+        r'<sse-stream src="/events/\?topic=board&amp;share=[\w-]{22}" last-id="1~[^"]+" hidden>', page
+    )
     assert visitor.get(re.findall(r'<script src="([^"]+)"', page)[0]).text == SCRIPT
 
 
@@ -335,7 +338,7 @@ def test_five_minutes_are_enough(readme: Path, visit: Visit, tmp_path: Path, pro
     with runserver(readme) if program == "runserver" else uvicorn as server:
         editor, reader = visit(server), visit(server)
         (address,) = re.findall(r'<sse-stream src="([^"]+)"', reader.get("/").text)
-        with reader.stream(address) as messages:
+        with reader.stream(unescape(address)) as messages:
             assert next(messages).name == "sse-open"
             editor.submit("/", text="It works")
             headline = next(messages)

@@ -18,10 +18,12 @@ from django.test import AsyncRequestFactory, RequestFactory
 from django.urls import include, path
 
 from django_sse import markup
+from django_sse.assets import script_version
 from django_sse.exceptions import HistoryError, TopicError
 from django_sse.history import Gone, get_history
 from django_sse.positions import Cursor
 from django_sse.requests import STARTED
+from django_sse.sharing import share_key
 from django_sse.wire import Event
 
 STATIC = Path(markup.__file__).parent / "static" / "django_sse"
@@ -85,13 +87,49 @@ def test_script_with_nonce() -> None:
     assert attributes(markup.script(nonce='a"b'))["nonce"] == 'a"b'
 
 
+@pytest.mark.parametrize(
+    ("static_url", "elsewhere"),
+    [
+        ("/static/", False),
+        ("static/", False),
+        ("https://cdn.example/static/", True),
+        ("//cdn.example/static/", True),
+        ("http://testserver/static/", False),
+        ("//testserver/static/", False),
+        ("https://testserver/static/", True),
+        ("http://testserver:8080/static/", True),
+    ],
+)
+def test_worker(settings: Any, static_url: str, elsewhere: bool) -> None:  # noqa: FBT001
+    """With static files on another origin the script's element names the site's own, and its version."""
+    settings.STATIC_URL = static_url
+    worker = attributes(markup.script(request_of())).get("data-worker")
+    assert worker == (f"/live/events/worker.js?v={script_version()}" if elsewhere else None)
+
+
+def test_worker_without_a_host_to_compare(settings: Any) -> None:
+    """Without a request, or one of a host that is not allowed, an address with a host is another origin's."""
+    settings.STATIC_URL = "http://testserver/static/"
+    stranger = RequestFactory().get("/", headers={"Host": "evil.example"})
+    for found in (attributes(markup.script()), attributes(markup.script(stranger))):
+        assert (found["data-worker"] or "").startswith("/live/events/worker.js?v=")
+
+
+@pytest.mark.urls("django.contrib.auth.urls")
+def test_worker_that_is_not_served(settings: Any) -> None:
+    """A project that does not include the URLs has no address of it, and pages without."""
+    settings.STATIC_URL = "https://cdn.example/static/"
+    assert "data-worker" not in attributes(markup.script(request_of()))
+
+
 def test_stream_of_named_topics() -> None:
     """An anonymous page follows the topics that it names: its address asks for them, its cursor has them."""
     html = markup.stream(request_of(), ["orders", "room.5", "ö&=", "orders"])
     assert html.startswith("<sse-stream ")
     assert html.endswith("></sse-stream>")
     found = attributes(html)
-    assert found["src"] == "/live/events/?topic=orders&topic=room.5&topic=%C3%B6%26%3D"
+    key = share_key(None)
+    assert found["src"] == f"/live/events/?topic=orders&topic=room.5&topic=%C3%B6%26%3D&share={key}"
     assert list(Cursor.parse(found["last-id"] or "").positions) == list(
         Cursor.of(get_history().tail(["orders", "room.5", "ö&="])).positions
     )
@@ -100,7 +138,7 @@ def test_stream_of_named_topics() -> None:
 def test_stream_of_a_user() -> None:
     """A signed-in user's page follows the user's own topic, which the address need not name."""
     found = attributes(markup.stream(request_of(7)))
-    assert found["src"] == "/live/events/"
+    assert found["src"] == f"/live/events/?share={share_key('user.7')}"
     assert Cursor.parse(found["last-id"] or "").get("user.7") == get_history().tail(["user.7"])["user.7"]
 
 
@@ -153,7 +191,7 @@ def test_history_that_is_down(monkeypatch: pytest.MonkeyPatch, caplog: pytest.Lo
     monkeypatch.setattr(get_history(), "at", fail)
     with caplog.at_level(logging.WARNING):
         found = attributes(markup.stream(request_of(), ["orders"]))
-    assert found["src"] == "/live/events/?topic=orders"
+    assert found["src"] == f"/live/events/?topic=orders&share={share_key(None)}"
     assert "last-id" not in found
     [record] = caplog.records
     assert record.exc_info

@@ -11,6 +11,7 @@ from django.test import RequestFactory
 from django.utils.functional import SimpleLazyObject
 
 from django_sse.exceptions import TopicError
+from django_sse.sharing import share_key
 from tests.test_markup import Elements
 
 pytestmark = pytest.mark.urls("tests.test_markup")
@@ -55,7 +56,7 @@ def test_script_and_stream() -> None:
     assert (first, second) == ("script", "sse-stream")
     assert script["src"] == "/static/django_sse/sse.js"
     assert "nonce" not in script
-    assert stream["src"] == "/live/events/?topic=orders&topic=room.5"
+    assert stream["src"] == f"/live/events/?topic=orders&topic=room.5&share={share_key(None)}"
     assert (stream["last-id"] or "").count("~") == 2
 
 
@@ -63,7 +64,7 @@ def test_topics_from_variables() -> None:
     """Topics may come from the context; one that is missing there is an error, not a silent page."""
     source = "{% sse room %}"
     [_, (_, stream)] = Elements(render(source, request_of(), room="room.5")).found
-    assert stream["src"] == "/live/events/?topic=room.5"
+    assert stream["src"] == f"/live/events/?topic=room.5&share={share_key(None)}"
     with pytest.raises(TopicError):
         render(source, request_of())
 
@@ -72,6 +73,16 @@ def test_user() -> None:
     """Without arguments it connects a signed-in user, and prints nothing for anybody else."""
     assert elements(render("{% sse %}", request_of(5))) == ["script", "sse-stream"]
     assert render("{% sse %}", request_of()) == ""
+
+
+def test_script_from_elsewhere(settings: Any) -> None:
+    """With static files on another origin the tag names the worker's script on the page's own."""
+    settings.STATIC_URL = "https://cdn.example/static/"
+    (_, script), _ = Elements(render("{% sse %}", request_of(5))).found
+    assert (script["data-worker"] or "").startswith("/live/events/worker.js")
+    settings.STATIC_URL = "http://testserver/static/"
+    (_, script), _ = Elements(render("{% sse %}", request_of(5))).found
+    assert "data-worker" not in script
 
 
 def test_script_once() -> None:

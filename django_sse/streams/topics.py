@@ -16,7 +16,16 @@ from django_sse.conf import Settings
 from django_sse.followers import Follower
 from django_sse.history import Gone, Page
 from django_sse.jobs import without_superseded
-from django_sse.positions import MAX_SEGMENT, Batch, Cursor, Entry, Position, encode_segment, frame
+from django_sse.positions import (
+    MAX_SEGMENT,
+    Batch,
+    Cursor,
+    Entry,
+    Position,
+    encode_segment,
+    frame,
+    topic_hash,
+)
 from django_sse.streams.base import BaseStream, Outlet, reserved_event
 from django_sse.streams.places import Place, Reset, State
 from django_sse.visitors import Visitor
@@ -139,7 +148,14 @@ class Stream(BaseStream):
             )
         self._behind = not all(place.live for place in self._places.values())
         self._beside_size = MAX_SEGMENT * (len(self._places) - 1)
-        opening = reserved_event("sse-open", topics=self._topics, fresh=fresh, refused=self._refused)
+        opening = reserved_event(
+            "sse-open",
+            topics=self._topics,
+            hashes=[topic_hash(topic) for topic in self._topics],
+            fresh=fresh,
+            refused=self._refused,
+            heartbeat=self.settings.HEARTBEAT,
+        )
         # Its id is the cursor resumed from, never ahead of what is still to be replayed.
         self.put_bytes(frame((self._beside(None),), opening.block))
         if self._malformed:

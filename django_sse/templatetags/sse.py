@@ -30,4 +30,4 @@ def sse(context: Context, *topics: str) -> SafeString:
     nonce = context.get("csp_nonce")  # Django 6
     if nonce is None:  # not `or`: a nonce that was not read yet is false
         nonce = getattr(request, "csp_nonce", None)  # django-csp
-    return format_html("{}\n{}", markup.script(nonce=nonce), stream)
+    return format_html("{}\n{}", markup.script(request, nonce=nonce), stream)

@@ -12,7 +12,7 @@ from pytest_django import Settings
 from django_sse import fan_out, followers, hub
 from django_sse.conf import get_settings
 from django_sse.exceptions import HistoryError
-from django_sse.positions import Batch, Cursor, Position
+from django_sse.positions import Batch, Cursor, Position, topic_hash
 from django_sse.streams import Stream
 from django_sse.wire import Event
 from tests.exchange import Exchange, open_exchange
@@ -86,7 +86,13 @@ async def test_a_fresh_stream_is_live_at_once(exchange: Exchange) -> None:
 
     assert client.writes[0].startswith(b"retry: ")
     opening = client.messages[0]
-    assert json.loads(opening.text) == {"topics": ["a", "b"], "fresh": ["a", "b"], "refused": ["c"]}
+    assert json.loads(opening.text) == {
+        "topics": ["a", "b"],
+        "hashes": [topic_hash("a"), topic_hash("b")],
+        "fresh": ["a", "b"],
+        "refused": ["c"],
+        "heartbeat": get_settings().HEARTBEAT,
+    }
     assert position_of(opening.id, "a") == old.position
     assert places(client) == {"a": True, "b": True}
 
@@ -151,7 +157,8 @@ async def test_a_resumed_stream_has_everything_since_its_cursor(exchange: Exchan
 
     client = await connect("a", cursor=last)
     assert client.messages[0].id == last
-    assert json.loads(client.messages[0].text) == {"topics": ["a"], "fresh": [], "refused": []}
+    told = json.loads(client.messages[0].text)
+    assert (told["topics"], told["fresh"], told["refused"]) == (["a"], [], [])
     await eventually(lambda: places(client)["a"])
     exchange.publish("a", "a:5")
     await eventually(lambda: client.texts == ["a:3", "a:4", "a:5"])
