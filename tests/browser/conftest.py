@@ -97,6 +97,11 @@ class Site:
         """Return what the site answers."""
         return httpx.get(f"{self.base_url}/{path}").raise_for_status().text
 
+    def streams(self) -> tuple[int, int]:
+        """Return how many streams of the topic have begun, and how many of them are open."""
+        counts = json.loads(self.get(f"streams/{self.topic}/"))
+        return counts["begun"], counts["open"]
+
     def _post(self, path: str, **body: Any) -> None:
         httpx.post(f"{self.base_url}/{path}", **body).raise_for_status()
 

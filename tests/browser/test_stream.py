@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from playwright.sync_api import BrowserContext, Page, Route, expect
 
-from tests.browser.conftest import Site, requests_of, serve_site, texts, wait_for_state
-from tests.servers.process import Serve
+from tests.browser.conftest import Site, serve_site, texts, wait_for_state
+from tests.servers.process import Serve, becomes_true
 
 pytestmark = pytest.mark.browser
 
@@ -73,13 +74,11 @@ def test_what_the_page_has_already_is_not_doubled(page: Page, site: Site) -> Non
 def test_a_server_that_cuts(page: Page, serve: Serve) -> None:
     """A stream that ends every second loses nothing and doubles nothing."""
     site = Site(base_url=serve_site(serve, MAX_AGE=1).base_url)
-    streams = requests_of(page, "/events/")
     site.open(page, LOG)
     sent = 0
-    while len(streams) < 5:
+    while site.streams()[0] < 5:
         sent += 1
         site.add(pk=sent, text=str(sent))
-        page.evaluate("0")  # lets the browser's news in
     site.finish(page)
     assert texts(page, "li") == [str(number) for number in range(1, sent + 1)]
 
@@ -129,52 +128,48 @@ def test_a_server_that_wants_no_reconnect(page: Page, site: Site) -> None:
 
 def test_moved_and_removed(page: Page, site: Site) -> None:
     """An element that is moved keeps its connection; a removed one closes it, and goes on when put back."""
-    streams = requests_of(page, "/events/")
     site.open(page, f"<main></main>{LOG}")
     site.add(pk=1, text="first")
     site.finish(page)
     page.evaluate(
         """() => {
             element = document.querySelector("sse-stream");
-            source = element.source;
             document.querySelector("main").append(element);
         }"""
     )
     site.add(pk=2, text="moved")
     expect(page.locator("li")).to_have_text(["first", "moved"])
-    assert len(streams) == 1
+    assert site.streams() == (1, 1)
 
     page.evaluate("element.remove()")
-    page.wait_for_function("source.readyState === EventSource.CLOSED")
+    assert becomes_true(lambda: site.streams() == (1, 0), within=10)
     site.add(pk=3, text="away")
     page.evaluate("document.body.append(element)")
     expect(page.locator("li")).to_have_text(["first", "moved", "away"])
-    assert len(streams) == 2
+    assert site.streams() == (2, 1)
 
 
 def test_back_button(page: Page, site: Site) -> None:
     """A page kept for the back button holds no socket, and goes on where it was when it is shown again."""
-    streams = requests_of(page, "/events/")
     site.open(page, LOG)
-    page.evaluate("source = document.querySelector('sse-stream').source")
+    page.evaluate("kept = true")
     site.add(pk=1, text="before")
     expect(page.locator("li")).to_have_text(["before"])
 
     page.goto(f"{site.base_url}/closings/{site.topic}/")
+    assert becomes_true(lambda: site.streams() == (1, 0), within=10)
     site.add(pk=2, text="meanwhile")
     page.go_back(wait_until="commit")  # a page that was kept does not load again
-    assert page.evaluate("typeof source") == "object", "the browser did not keep the page"
-    assert page.evaluate("source.readyState === EventSource.CLOSED")
+    assert page.evaluate("window.kept"), "the browser did not keep the page"
     site.add(pk=3, text="after")
     site.finish(page)
     assert texts(page, "li") == ["before", "meanwhile", "after"]
-    assert len(streams) == 2
+    assert site.streams() == (2, 1)
 
 
 def test_two_streams(page: Page, context: BrowserContext, site: Site) -> None:
-    """Each element has its own connection; the user's own topic, which both follow, is shown once."""
+    """Both elements are served by one stream; the user's own topic, which both follow, is shown once."""
     context.request.post(f"{site.base_url}/sign-in/71/")
-    streams = requests_of(page, "/events/")
     site.open(
         page,
         """
@@ -185,7 +180,9 @@ def test_two_streams(page: Page, context: BrowserContext, site: Site) -> None:
     expect(page.locator("sse-stream")).to_have_count(2)
     expect(page.locator("script[src]")).to_have_count(1)
     wait_for_state(page, "open")
-    assert len(streams) == 2
+    assert site.streams()[1] == 1
+    assert replace(site, topic="another").streams()[1] == 1
+    assert replace(site, topic="user.71").streams()[1] == 1, "more than one stream"
 
     site.send("note", {"text": "note"}, to=71)
     site.send("row", {"text": "first"})
@@ -195,35 +192,6 @@ def test_two_streams(page: Page, context: BrowserContext, site: Site) -> None:
     site.send("end", 2, to="another")
     page.wait_for_function("ends.length === 2")
     assert sorted(texts(page, "li")) == ["first", "note", "second"]
-
-
-def test_two_streams_that_come_back(page: Page, site: Site) -> None:
-    """What one stream was spared of a job, and the other brings later, is not the page's last word."""
-    site.open(page, '<b data-sse-on="progress" data-sse-key="percent"></b>{% sse "another" %}')
-    wait_for_state(page, "open")
-
-    def bring(stream: int, offset: int, percent: int, **others: object) -> None:
-        data = {
-            "id": "a",
-            "label": "\u2028",
-            "done": percent,
-            "total": 100,
-            "percent": percent,
-            "state": "running",
-        }
-        event = {
-            "type": "progress",
-            "data": json.dumps({**data, **others}, ensure_ascii=False, separators=(",", ":")),
-            "lastEventId": f"1~zKVvjc5u.{offset}.05b7d6e94c",
-        }
-        page.locator("sse-stream").nth(stream).evaluate("(stream, event) => stream.handleEvent(event)", event)
-
-    for stream, offset in ((0, 9), (1, 8), (1, 9)):
-        bring(stream, offset, offset * 10)
-    assert texts(page, "b") == ["90"]
-    for stream, offset in ((0, 12), (1, 11), (1, 12)):
-        bring(stream, offset, offset, own="event")
-    assert texts(page, "b") == ["11"], "a project's own event comes once"
 
 
 def test_users_own_topics(page: Page, other_page: Page, site: Site) -> None:

@@ -12,6 +12,7 @@ urlpatterns = [
     path("rows/<str:topic>/", views.add),
     path("sign-in/<int:pk>/", views.sign_in),
     path("closing/<str:topic>/", views.closing),
+    path("streams/<str:topic>/", views.streams),
     path("closings/<str:topic>/", views.closings),
     path("events/", include("django_sse.urls")),
 ]

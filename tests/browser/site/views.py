@@ -1,19 +1,21 @@
 """Views by which a test makes pages, opens them, and sends events."""
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any
 
 from django.contrib.auth import login
 from django.contrib.auth.models import User
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.template import engines
 
 from django_sse import send_event, send_fragment
+from django_sse.signals import stream_closed, stream_opened
+from django_sse.streams import BaseStream
 from tests.browser.site.accounts import Everybody
 
 NONCE = "bm9uY2U"
-POLICY = f"default-src 'none'; connect-src 'self'; script-src 'nonce-{NONCE}'"
+POLICY = f"default-src 'none'; connect-src 'self'; script-src 'nonce-{NONCE}'; worker-src 'self'"
 #: What `?trusted-types=` adds: sinks take trusted values only, and these policies alone may make them.
 TRUSTED_TYPES = "; require-trusted-types-for 'script'; trusted-types "
 
@@ -35,6 +37,17 @@ BODY
 _pages: dict[str, str] = {}
 _rows: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
 _closings: list[str] = []
+#: Of each topic: how many streams began, and how many ended.
+_begun: Counter[str] = Counter()
+_ended: Counter[str] = Counter()
+
+
+def _count(sender: object, stream: BaseStream, signal: object, **others: object) -> None:
+    (_begun if signal is stream_opened else _ended).update(stream.topics)
+
+
+stream_opened.connect(_count)
+stream_closed.connect(_count)
 
 
 def page(request: HttpRequest, topic: str) -> HttpResponse:
@@ -99,6 +112,11 @@ def closing(request: HttpRequest, topic: str) -> HttpResponse:
 def closings(request: HttpRequest, topic: str) -> HttpResponse:
     """Say how often that stream was opened."""
     return HttpResponse(str(_closings.count(topic)))
+
+
+def streams(request: HttpRequest, topic: str) -> JsonResponse:
+    """Say how many streams of a topic have begun, and how many of them are open."""
+    return JsonResponse({"begun": _begun[topic], "open": _begun[topic] - _ended[topic]})
 
 
 def nothing(request: HttpRequest) -> HttpResponse:
