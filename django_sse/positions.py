@@ -13,8 +13,8 @@ accept in a header.
 
 import re
 from base64 import urlsafe_b64encode
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Self
@@ -74,11 +74,15 @@ class Entry:
         """Tell whether this entry is the very next one after a position."""
         return self.offset == position.offset + 1 and self.previous == position.tag
 
+    def with_event(self, event: Event) -> Self:
+        """Return the entry that has another event in this one's place."""
+        return replace(self, event=event)
+
 
 class Batch:
     """Entries of one topic, no gap between them that matters, that leave together to all its streams."""
 
-    __slots__ = ("_pieces", "count", "entries", "frames", "position", "segment", "topic")
+    __slots__ = ("_pieces", "_wordings", "count", "entries", "frames", "position", "segment", "topic")
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         last = entries[-1]
@@ -91,6 +95,7 @@ class Batch:
         #: The whole blocks for a stream of this topic alone.
         self.frames = last.frame if self.count == 1 else b"".join([entry.frame for entry in entries])
         self._pieces: list[bytes] | None = None
+        self._wordings: dict[Callable[[Entry], Entry], Batch] | None = None
 
     def frames_beside(self, others: bytes) -> bytes:
         """Return the whole blocks beside other topics, whose parts of the cursor are given."""
@@ -101,6 +106,14 @@ class Batch:
             between = [rest + head for rest, head in zip(rests, heads[1:], strict=False)]
             self._pieces = [heads[0], *between, rests[-1]]
         return others.join(self._pieces)
+
+    def worded(self, word: Callable[[Entry], Entry]) -> "Batch":
+        """Return the batch of these entries in other words, made once for all streams that want those."""
+        if self._wordings is None:
+            self._wordings = {}
+        if word not in self._wordings:
+            self._wordings[word] = Batch([word(entry) for entry in self.entries])
+        return self._wordings[word]
 
 
 @lru_cache(maxsize=4096)

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Mapping
 
 from django.http import HttpRequest, StreamingHttpResponse
 
+from django_sse.dialects import envelope_of
 from django_sse.requests import is_asgi, last_event_id
 from django_sse.streams import END_ID, BaseStream, IteratorStream, Streamable
 from django_sse.threads import release_request
@@ -59,8 +60,9 @@ class EventStreamResponse(StreamingHttpResponse):
             del self.headers["Content-Type"]
             return
         if request.method != "HEAD":  # whose endless body's generator three servers would keep
-            stream = events if isinstance(events, BaseStream) else IteratorStream(events)
-            self._outlet = IteratorOutlet(stream)
+            if not isinstance(events, BaseStream):
+                events = IteratorStream(events, dialect=envelope_of(request))
+            self._outlet = IteratorOutlet(events)
         super().__init__(self._outlet or _nothing(), status=status, headers={**HEADERS, **(headers or {})})
 
     def detach(self) -> BaseStream | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextvars import copy_context
+from functools import partial
 from typing import Any, Final
 
 from django.db import connections, transaction
@@ -13,6 +14,7 @@ from django.views import View
 from django_sse.access import own_topic, session_seconds, sort_topics, visitor_of
 from django_sse.assets import script_text, script_version
 from django_sse.conf import get_settings
+from django_sse.dialects import Dialect, envelope_of
 from django_sse.exceptions import CursorError, HistoryError, TopicError
 from django_sse.history import get_history
 from django_sse.hub import Hub
@@ -22,7 +24,7 @@ from django_sse.requests import is_asgi, last_event_id
 from django_sse.responses import HEADERS, WSGI_REFUSAL, EventStreamResponse
 from django_sse.sharing import SHARE, is_share_key
 from django_sse.signed_urls import TOKEN, Grant, read_token
-from django_sse.streams import Stream, reserved_event
+from django_sse.streams import Stream, WordedStream, reserved_event
 from django_sse.threads import release_request
 from django_sse.topics import check_topic
 from django_sse.visitors import Visitor
@@ -146,7 +148,8 @@ class EventStreamView(_OpenView):
             return _sentence(501, WSGI_REFUSAL)
         settings = get_settings()
         get_history()  # a wrong configuration must be this request's error, not a stream that ends at once
-        who = await _identify(request)
+        dialect = envelope_of(request)
+        who = await _identify(request, dialect)
         if isinstance(who, HttpResponse):
             return who
         grant, visitor = who
@@ -164,7 +167,8 @@ class EventStreamView(_OpenView):
             return _nothing_allowed(signed_in=visitor is not None)
         cursor, malformed = _cursor(request)
         has_state = type(self).on_connect is not EventStreamView.on_connect
-        stream = Stream(
+        make = Stream if dialect is None else partial(WordedStream, dialect=dialect)
+        stream = make(
             topics,
             settings=settings,
             cursor=cursor,
@@ -203,9 +207,11 @@ def _cursor(request: HttpRequest) -> tuple[Cursor | None, bool]:
         return None, True
 
 
-async def _identify(request: HttpRequest) -> tuple[Grant | None, Visitor | None] | HttpResponse:
+async def _identify(
+    request: HttpRequest, dialect: Dialect | None
+) -> tuple[Grant | None, Visitor | None] | HttpResponse:
     """Return who asks, and by which signed address; or the answer where the page is not theirs."""
-    grant = await _grant_of(request)
+    grant = await _grant_of(request, dialect)
     if isinstance(grant, HttpResponse):
         return grant
     visitor = await visitor_of(request) if grant is None else grant.sign_in(request)
@@ -215,7 +221,7 @@ async def _identify(request: HttpRequest) -> tuple[Grant | None, Visitor | None]
     return grant, visitor
 
 
-async def _grant_of(request: HttpRequest) -> Grant | HttpResponse | None:
+async def _grant_of(request: HttpRequest, dialect: Dialect | None) -> Grant | HttpResponse | None:
     """Return what a signed address gives, None for any other; or the answer where it gives nothing."""
     token = request.GET.get(TOKEN)
     if token is None:
@@ -225,6 +231,8 @@ async def _grant_of(request: HttpRequest) -> Grant | HttpResponse | None:
     except HistoryError:
         # Nobody can tell now; EventSource would stop for good at any status but 200.
         closing = reserved_event("sse-close", reason="error", reconnect=True)
+        if dialect is not None:
+            closing = dialect.word(closing)
         return HttpResponse(encode_retry(get_settings().RETRY) + encode(closing), headers=HEADERS)
     return grant or _sentence(401, "This address is not good, or not any more: ask for a new one.\n")
 

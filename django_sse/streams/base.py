@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from django_sse.conf import Settings
+from django_sse.dialects import Dialect
 from django_sse.hub import Hub
 from django_sse.signals import stream_closed, stream_opened
 from django_sse.visitors import Visitor
@@ -60,6 +61,7 @@ class BaseStream(ABC):
         "_queue",
         "_scheduled",
         "_silent",
+        "dialect",
         "ended",
         "reason",
         "seconds",
@@ -68,7 +70,12 @@ class BaseStream(ABC):
     )
 
     def __init__(
-        self, *, settings: Settings, seconds: float | None = None, visitor: Visitor | None = None
+        self,
+        *,
+        settings: Settings,
+        seconds: float | None = None,
+        visitor: Visitor | None = None,
+        dialect: Dialect | None = None,
     ) -> None:
         #: Seconds that it may live; spread, so that streams which came together do not come back so.
         self.seconds = settings.MAX_AGE * random.uniform(0.8, 1.0)  # noqa: S311  (not a secret)
@@ -78,6 +85,8 @@ class BaseStream(ABC):
         self.settings = settings
         #: Whose it is; None for anonymous visitors.
         self.visitor = visitor
+        #: How its events are worded; None for our own words.
+        self.dialect = dialect
         self.ended = False
         self._hub: Hub | None = None
         self._outlet: Outlet | None = None
@@ -138,6 +147,15 @@ class BaseStream(ABC):
     def start(self) -> None:
         """Begin what gives this stream its events."""
 
+    @property
+    def sender(self) -> type["BaseStream"]:
+        """The class that signals name."""
+        return type(self)
+
+    def word(self, event: Event) -> Event:
+        """Return an event in this stream's words."""
+        return event if self.dialect is None else self.dialect.word(event)
+
     def put_bytes(self, data: bytes) -> None:
         """Queue ready-made bytes."""
         self._queue.append(data)
@@ -184,7 +202,7 @@ class BaseStream(ABC):
         if now >= self._deadline:
             self.end(self.reason)
         elif self._silent and not self._queue:
-            self.put_bytes(HEARTBEAT)
+            self.put_bytes(HEARTBEAT if self.dialect is None else self.dialect.heartbeat)
             self.schedule()
         self._silent = True
 
@@ -215,7 +233,8 @@ class BaseStream(ABC):
             self._queue.clear()
         if retry is not None:
             self.put_bytes(encode_retry(retry))
-        self.put_bytes(encode(reserved_event("sse-close", reason=reason, reconnect=reconnect), id=id))
+        closing = reserved_event("sse-close", reason=reason, reconnect=reconnect)
+        self.put_bytes(encode(self.word(closing), id=id))
         self.ended = True
         self.schedule()
 
@@ -248,17 +267,17 @@ class BaseStream(ABC):
     def _leave(self) -> None:
         if self._hub is not None and self in self._hub.streams:
             self._hub.streams.discard(self)
-            if self._begun and stream_closed.has_listeners(type(self)):
+            if self._begun and stream_closed.has_listeners(self.sender):
                 self._hub.spawn(_announce(stream_closed, self))
 
     def opened(self) -> None:
         """Tell the project that this stream has begun; only such a one is told of when it ends."""
         self._begun = True
-        if stream_opened.has_listeners(type(self)):
+        if stream_opened.has_listeners(self.sender):
             self.hub.spawn(_announce(stream_opened, self))
 
 
 async def _announce(signal: Any, stream: BaseStream) -> None:
-    for receiver, error in await signal.asend_robust(sender=type(stream), stream=stream):
+    for receiver, error in await signal.asend_robust(sender=stream.sender, stream=stream):
         if isinstance(error, Exception):
             logger.error("A receiver failed: %r", receiver, exc_info=error)

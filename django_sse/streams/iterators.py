@@ -8,6 +8,7 @@ from math import inf
 from typing import Any
 
 from django_sse.conf import get_settings
+from django_sse.dialects import Dialect
 from django_sse.publishing import make_event
 from django_sse.streams.base import BaseStream
 from django_sse.threads import release_request
@@ -25,8 +26,8 @@ Streamable = Event | str | Mapping[str, Any]
 class IteratorStream(BaseStream):
     """One connection over a project's own async iterator."""
 
-    def __init__(self, events: AsyncIterable[Streamable]) -> None:
-        super().__init__(settings=get_settings())
+    def __init__(self, events: AsyncIterable[Streamable], *, dialect: Dialect | None = None) -> None:
+        super().__init__(settings=get_settings(), dialect=dialect)
         self.seconds = inf  # it ends by itself; a client that was sent back would begin it anew
         self._events = events
         self._task: asyncio.Task[None] | None = None
@@ -67,7 +68,7 @@ class IteratorStream(BaseStream):
         events = aiter(self._events)
         try:
             async for item in events:
-                self.put_bytes(encode(_event(item)))
+                self.put_bytes(encode(self.word(_event(item))))
                 self.schedule()
                 # One event ahead at most: a slow client slows the iterator, nothing piles up.
                 self._room.clear()

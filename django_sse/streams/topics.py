@@ -157,11 +157,11 @@ class Stream(BaseStream):
             heartbeat=self.settings.HEARTBEAT,
         )
         # Its id is the cursor resumed from, never ahead of what is still to be replayed.
-        self.put_bytes(frame((self._beside(None),), opening.block))
+        self.put_bytes(frame((self._beside(None),), self.word(opening).block))
         if self._malformed:
             self.hub.counters.note_reset("cursor", user=self.user, topics=self._topics)
             reset = reserved_event("sse-reset", topics=self._topics, reason="cursor")
-            self.put_bytes(encode(reset))
+            self.put_bytes(encode(self.word(reset)))
         self.schedule()
         self.look()
 
@@ -249,7 +249,7 @@ class Stream(BaseStream):
             place.owes_state = False
         try:
             events = list(await self._first_state([place.topic for place in places]))
-            data = b"".join(encode(check_not_reserved(event)) for event in events)
+            data = b"".join(encode(self.word(check_not_reserved(event))) for event in events)
         except Exception:
             if self.over():
                 # The request is over, and with it what the project's code may use.
@@ -306,9 +306,9 @@ class Stream(BaseStream):
         place.queued = tail
         place.owes_state = self._first_state is not None
         segment = b"" if place.owes_state else encode_segment(place.topic, tail)
-        event = reserved_event("sse-reset", topics=[place.topic], reason="history")
-        self._queue.append(Reset(place=place, position=tail, segment=segment, block=event.block))
-        self._pending += len(event.block)
+        block = self.word(reserved_event("sse-reset", topics=[place.topic], reason="history")).block
+        self._queue.append(Reset(place=place, position=tail, segment=segment, block=block))
+        self._pending += len(block)
         self.schedule()
 
     # -- the queue ------------------------------------------------------------------------------
