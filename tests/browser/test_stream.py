@@ -1,6 +1,5 @@
 """How a page's stream lives: its states, its gaps, its ends."""
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 

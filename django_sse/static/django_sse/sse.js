@@ -87,195 +87,202 @@
 
   let polyfilled = false;
 
-  class Hub {
-    members = new Set();
-    asked = []; // the topics that the stream was asked for
-    names = new Map(); // topic hash -> topic, of those that it follows
-    positions = new Map(); // topic hash -> segment: what was heard
-    ring = []; // the last messages, for members that join late; one without an event marks a beginning
-    state = "connecting";
-    tries = 0;
-    silent = 0; // attempts without a first byte; after an odd number by EventSource
-    retry = 1000; // ms
-    limit = 45000; // ms without a sign of life
+  function makeHub(address) {
+    const members = new Set(); // each with post(message), its topics, and the positions that it came with
+    const waiting = new Set(); // those that get the next sse-open
+    let asked = []; // the topics that the stream was asked for
+    let names = []; // [topic hash, topic] of those that it follows
+    let refused; // of the open stream; none while there is none
+    let positions = new Map(); // topic hash -> segment: what was heard
+    let lastId = "";
+    let ring = []; // [topic hash, segment, message]: the last ones, for members that join late
+    let state = "connecting";
+    let tries = 0;
+    let silent = 0; // attempts without a first byte; after an odd number by EventSource
+    let retry = 1000; // ms
+    let limit = 45000; // ms without a sign of life
+    let stop; // ends the present attempt
+    let told; // what it tells by
+    let timer;
+    let watching;
+    let lingering;
 
-    constructor(address) {
-      this.address = address;
-      addEventListener("online", () => this.timer && this.connect());
-    }
-
-    // A member has post(message). One that joins again shows that it is there, and hears the same.
-    join(member, topics, id) {
-      if (this.members.has(member)) return member.post({});
+    // One that joins again shows that it is there, and hears the same.
+    function join(member, topics, id) {
+      if (members.has(member)) return member.post({});
       const brought = segments(id);
       const missed = [];
-      let again = !(this.stop || this.timer) || topics.some((topic) => !this.asked.includes(topic));
-      this.members.add(Object.assign(member, { topics, brought, waits: true }));
-      clearTimeout(this.lingering);
-      if (!this.positions.size) this.id = id || "";
+      let again = !(stop || timer) || topics.some((topic) => !asked.includes(topic));
+      members.add(Object.assign(member, { topics, brought }));
+      waiting.add(member);
+      clearTimeout(lingering);
+      if (!positions.size) lastId = id || "";
       for (const [hash, segment] of brought) {
-        const own = this.positions.get(hash);
-        const kept = this.ring.filter(({ at }) => at[0][0] === hash);
-        const place = kept.findIndex(({ at }) => at[0][1] === segment);
-        if (!own) this.positions.set(hash, segment);
+        const own = positions.get(hash);
+        const kept = ring.filter((it) => it[0] === hash);
+        const place = kept.findIndex((it) => it[1] === segment);
+        if (!own) positions.set(hash, segment);
         else if (offset(segment) > offset(own)) {
           // It waits for the stream. If that stays behind, it is for the server to say what became of the history.
-          setTimeout(() => offset(this.positions.get(hash)) < offset(segment) && this.part(member), 15000);
+          setTimeout(() => offset(positions.get(hash)) < offset(segment) && part(member), 15000);
         } else if (place >= 0) missed.push(...kept.slice(place + 1));
         else if (own !== segment) {
           // Further back than the ring: all go back, and skip what they have.
-          this.forget(hash);
-          this.positions.set(hash, segment);
+          forget(hash);
+          positions.set(hash, segment);
           again = true;
         }
       }
-      if (again) this.plan(10);
-      else if (this.opening) this.welcome(member);
-      for (const message of missed) member.post(message);
+      if (again) plan(10);
+      else if (refused) welcome(member);
+      for (const it of missed) member.post(it[2]);
     }
 
-    leave(member, linger) {
-      this.members.delete(member);
-      if (!this.members.size) this.lingering = setTimeout(() => this.close(), linger);
+    function leave(member, linger) {
+      waiting.delete(member);
+      members.delete(member);
+      if (!members.size) lingering = setTimeout(close, linger);
     }
 
     // From now on it has a stream of its own.
-    part(member) {
-      if (this.members.delete(member)) member.post({ alone: true });
+    function part(member) {
+      if (!members.has(member)) return;
+      leave(member, 0);
+      member.post({ alone: true });
     }
 
-    plan(delay) {
-      clearTimeout(this.timer);
-      this.timer = setTimeout(() => this.connect(), delay);
+    function plan(delay) {
+      clearTimeout(timer);
+      timer = setTimeout(connect, delay);
     }
 
-    connect() {
-      this.close();
-      const url = new URL(this.address);
-      this.asked = [...new Set([...this.members].flatMap(({ topics }) => topics))];
-      for (const topic of this.asked) url.searchParams.append("topic", topic);
-      url.searchParams.set("lastEventId", cursor(this.positions) || this.id);
+    function connect() {
+      close();
+      const url = new URL(address);
+      asked = [...new Set([...members].flatMap(({ topics }) => topics))];
+      for (const topic of asked) url.searchParams.append("topic", topic);
+      url.searchParams.set("lastEventId", cursor(positions) || lastId);
       // What an earlier attempt still has to tell is not heard.
-      const tell = (name, ...them) => this.told === tell && this[name](...them);
-      this.told = tell;
-      this.stop = (polyfilled || this.silent % 2 ? readByEventSource : readByFetch)(url.href, this.id, tell);
+      const acts = { hear, alive, pace, end };
+      const tell = (name, ...them) => told === tell && acts[name](...them);
+      told = tell;
+      stop = (polyfilled || silent % 2 ? readByEventSource : readByFetch)(url.href, lastId, tell);
       // A fetch may be held back for ever (by WebKit, by some proxies): then by the other way.
-      this.watch(5000 * (this.silent + 1), 1);
+      watch(5000 * (silent + 1), 1);
     }
 
-    close() {
-      clearTimeout(this.timer);
-      clearTimeout(this.watching);
-      if (this.stop) this.stop();
-      this.timer = this.stop = this.told = this.opening = null;
+    function close() {
+      clearTimeout(timer);
+      clearTimeout(watching);
+      if (stop) stop();
+      timer = stop = told = refused = null;
     }
 
-    watch(wait, silent = 0) {
-      clearTimeout(this.watching);
-      this.watching = setTimeout(() => {
-        this.silent += silent;
-        this.end();
+    function watch(wait, more) {
+      clearTimeout(watching);
+      watching = setTimeout(() => {
+        silent += more;
+        end();
       }, wait);
     }
 
-    alive() {
-      this.silent %= 2;
-      this.watch(this.limit);
+    function alive() {
+      silent %= 2;
+      watch(limit, 0);
     }
 
-    pace(retry) {
-      this.retry = retry;
+    function pace(ms) {
+      retry = ms;
     }
 
-    end(status = 0, after = 0) {
-      this.close();
-      if (status === 400 && this.members.size > 1) {
+    function end(status = 0, after = 0) {
+      close();
+      if (status === 400 && members.size > 1) {
         // Together they want too many topics.
-        this.part([...this.members].pop());
-        return this.plan(0);
+        part([...members].pop());
+        return plan(0);
       }
       if (status === 204 || (status >= 400 && status < 500 && ![408, 425, 429].includes(status))) {
-        return this.turn(status === 401 || status === 403 ? "denied" : "closed");
+        return turn(status === 401 || status === 403 ? "denied" : "closed");
       }
-      for (const member of this.members) member.waits = true;
-      this.turn("reconnecting");
+      for (const member of members) waiting.add(member);
+      turn("reconnecting");
       const wait = 1000 * after || Date.parse(after) - Date.now();
       const spread = Math.random();
-      this.plan(wait > 0 ? wait * (1 + spread) : this.retry + spread * Math.min(30000, 1000 * 2 ** this.tries));
-      this.tries += 1;
+      plan(wait > 0 ? wait * (1 + spread) : retry + spread * Math.min(30000, 1000 * 2 ** tries));
+      tries += 1;
     }
 
-    turn(state) {
-      this.state = state;
-      for (const member of this.members) member.post({ state });
+    function turn(now) {
+      state = now;
+      for (const member of members) member.post({ state });
     }
 
-    hear(event, data, id) {
-      let at = id === this.id ? [] : [...segments(id)].slice(0, 1); // a first state comes with the last id again
-      this.id = id;
+    function hear(event, data, id) {
+      let at = id === lastId ? [] : [...segments(id)].slice(0, 1); // a first state comes with the last id again
+      lastId = id;
       if (data === undefined) return;
-      this.tries = 0;
-      if (event === "sse-open") return this.open(JSON.parse(data));
-      if (event === "sse-reset") {
-        const { topics } = JSON.parse(data);
+      tries = 0;
+      if (event === "sse-open") return open(JSON.parse(data));
+      const resets = event === "sse-reset" && JSON.parse(data).topics;
+      if (resets) {
         const now = segments(id);
-        at = [...this.names].filter(([, topic]) => topics.includes(topic)).map(([hash]) => [hash, now.get(hash)]);
-      }
-      for (const [hash, segment] of at) {
-        if (event === "sse-reset" || data.length > 1e4) this.forget(hash);
-        this.positions.set(hash, segment);
+        at = names.filter((it) => resets.includes(it[1])).map(([hash]) => [hash, now.get(hash)]);
       }
       const message = { event, data, id, at };
-      for (const member of [...this.members]) {
-        if (!at.length || at.some(([hash]) => this.wants(member, this.names.get(hash)))) member.post(message);
+      for (const [hash, segment] of at) {
+        if (resets || data.length > 1e4) forget(hash);
+        positions.set(hash, segment);
+        ring.push([hash, segment, message]);
       }
-      if (at.length) this.ring.push(message);
-      if (this.ring.length > 500) this.ring.shift();
-      if (event === "sse-close" && JSON.parse(data).reconnect === false) this.end(204);
-      else if (!this.opening && this.state !== "open") this.turn("open"); // a stream without topics
+      ring.splice(0, ring.length - 500);
+      const concerned = names.filter(([hash]) => at.some((it) => it[0] === hash));
+      for (const member of [...members]) {
+        if (!at.length || concerned.some((it) => wants(member, it[1]))) member.post(message);
+      }
+      if (event === "sse-close" && JSON.parse(data).reconnect === false) end(204);
+      else if (!refused && state !== "open") turn("open"); // a stream without topics
     }
 
     // Its id is the whole cursor that the stream goes on from.
-    open({ topics, hashes, refused, heartbeat }) {
-      this.opening = refused;
-      this.limit = 3000 * heartbeat;
-      this.state = "open";
-      this.names = new Map(hashes.map((hash, index) => [hash, topics[index]]));
-      this.positions = segments(this.id);
-      this.ring = this.ring.filter(({ at }) => this.positions.has(at[0][0]));
-      for (const place of this.positions) this.ring.push({ at: [place] });
-      for (const member of [...this.members]) if (member.waits) this.welcome(member);
+    function open(opening) {
+      refused = opening.refused;
+      limit = 3000 * opening.heartbeat;
+      state = "open";
+      names = opening.hashes.map((hash, index) => [hash, opening.topics[index]]);
+      positions = segments(lastId);
+      ring = ring.filter(([hash]) => positions.has(hash));
+      for (const [hash, segment] of positions) ring.push([hash, segment, {}]);
+      waiting.forEach(welcome);
     }
 
-    welcome(member) {
-      const mine = [...this.names].filter(([, topic]) => this.wants(member, topic));
+    function welcome(member) {
+      waiting.delete(member);
+      const mine = names.filter((it) => wants(member, it[1]));
       if (!mine.length) return member.post({ state: "denied" });
-      const topics = mine.map(([, topic]) => topic);
-      const fresh = mine.filter(([hash]) => !member.brought.has(hash)).map(([, topic]) => topic);
-      const refused = this.opening.filter((topic) => member.topics.includes(topic));
-      member.brought = this.positions;
-      member.waits = false;
-      member.post({
-        state: "open",
-        event: "sse-open",
-        data: JSON.stringify({ topics, fresh, refused }),
-        id: this.id,
-        at: mine.map(([hash]) => [hash, this.positions.get(hash)]),
-      });
+      const data = {
+        topics: mine.map((it) => it[1]),
+        fresh: mine.filter(([hash]) => !member.brought.has(hash)).map((it) => it[1]),
+        refused: refused.filter((topic) => member.topics.includes(topic)),
+      };
+      const at = mine.map(([hash]) => [hash, positions.get(hash)]);
+      member.brought = positions;
+      member.post({ state, event: "sse-open", data: JSON.stringify(data), id: lastId, at });
     }
 
     // What nobody has asked for by name is everybody's: the user's own topic, the topics of a view.
-    wants({ topics }, topic) {
-      return topics.includes(topic) || !this.asked.includes(topic);
+    const wants = ({ topics }, topic) => topics.includes(topic) || !asked.includes(topic);
+
+    function forget(hash) {
+      ring = ring.filter((it) => it[0] !== hash);
     }
 
-    forget(hash) {
-      this.ring = this.ring.filter(({ at }) => at[0][0] !== hash);
-    }
+    addEventListener("online", () => timer && connect());
+    return { join, leave };
   }
 
   if (!self.document) {
-    const hub = new Hub(self.name);
+    const hub = makeHub(self.name);
     self.onconnect = ({ ports: [port] }) => {
       const member = { post: (message) => port.postMessage(message) };
       port.onmessage = ({ data }) => {
@@ -291,7 +298,6 @@
   const script = document.currentScript;
   const { polyfill, worker = script && script.src } = script ? script.dataset : {};
   const nonce = script ? script.nonce : "";
-  const streams = new Set(); // the elements in the page
   const handlers = new Map(); // name -> set of [function] given to sse.on()
 
   // ---- from an event to the page ---------------------------------------------------------------------------------
@@ -420,121 +426,127 @@
     }
   }
 
-  // ---- the page's members of hubs ---------------------------------------------------------------------------------
+  // ---- the page's members of hubs ----------------------------------------------------------------------------------
 
   const members = new Set();
   const hubs = new Map(); // address -> the page's own hub
   let away = false; // in the back/forward cache, or frozen
 
-  class Member {
-    constructor(src, id, owner) {
-      const url = new URL(src, document.baseURI);
-      this.topics = url.searchParams.getAll("topic");
-      url.searchParams.delete("topic");
-      this.shares = url.searchParams.has("share");
-      this.address = url.href;
-      this.positions = segments(id);
-      this.lastId = id;
-      this.owner = owner;
-      this.state = "connecting";
-      this.enter();
+  // Follows an address: tells its states, and shows its events.
+  function makeMember(src, lastId, tell, show) {
+    const url = new URL(src, document.baseURI);
+    const topics = url.searchParams.getAll("topic");
+    const shares = url.searchParams.has("share");
+    const positions = segments(lastId);
+    const me = { positions, enter, exit, join, leave, post };
+    let quit; // what leaves the hub that it is at
+    let alone; // at a hub of this page
+    let apart; // at one of its own
+    url.searchParams.delete("topic");
+
+    function enter() {
+      members.add(me);
+      ready.then(fetchPolyfill).then(join);
     }
 
-    get id() {
-      return cursor(this.positions) || this.lastId;
+    function exit() {
+      members.delete(me);
+      leave();
     }
 
-    enter() {
-      members.add(this);
-      ready.then(fetchPolyfill).then(() => this.join());
+    function leave(hidden) {
+      if (!quit || (hidden && !alone)) return;
+      quit();
+      quit = null;
     }
 
-    remove() {
-      members.delete(this);
-      if (this.leave) this.leave();
-    }
-
-    join() {
-      if (this.leave || away || !members.has(this) || /closed|denied/.test(this.state)) return;
+    function join() {
+      if (quit || away || !members.has(me) || /closed|denied/.test(me.state)) return;
       try {
-        if (this.shares && !this.alone && !polyfilled) return this.joinWorker();
+        if (shares && !alone && !polyfilled) return joinWorker();
       } catch (error) {
         // There is none, or the page's policy forbids it.
       }
-      const hub = (this.shares && !this.apart && hubs.get(this.address)) || new Hub(this.address);
-      if (this.shares && !this.apart) hubs.set(this.address, hub);
-      this.alone = true;
-      this.leave = () => {
-        this.leave = null;
-        hub.leave(this, 0);
-      };
-      hub.join(this, this.topics, this.id);
+      const hub = (!apart && hubs.get(url.href)) || makeHub(url.href);
+      if (shares && !apart) hubs.set(url.href, hub);
+      alone = true;
+      quit = () => hub.leave(me, 0);
+      hub.join(me, topics, lastId);
     }
 
-    joinWorker() {
-      const shared = new SharedWorker(trusted("createScriptURL", worker), { name: this.address, extendedLifetime: true });
+    function joinWorker() {
+      const shared = new SharedWorker(trusted("createScriptURL", worker), { name: url.href, extendedLifetime: true });
       const { port } = shared;
       let timer;
       let heard;
       let known = false;
       const fail = () => {
-        this.alone = !known; // one that has died is replaced
-        if (this.leave) this.leave();
-        this.join();
+        alone = !known; // one that has died is replaced
+        leave();
+        join();
       };
       shared.onerror = fail;
       port.onmessage = ({ data }) => {
         known = heard = true;
-        if (this.leave) this.post(data);
+        if (timer) post(data);
       };
       const beat = (wait) => {
         heard = false;
-        port.postMessage([this.topics, this.id]);
+        port.postMessage([topics, lastId]);
         timer = setTimeout(() => (heard ? beat(10000) : fail()), wait);
       };
-      this.leave = () => {
-        this.leave = null;
-        clearTimeout(timer);
+      quit = () => {
+        timer = clearTimeout(timer);
         port.postMessage(0);
         port.close();
       };
       beat(4000);
     }
 
-    post({ state, event, data, id, at = [], alone }) {
-      if (alone) {
-        if (this.leave) this.leave();
-        this.alone = this.apart = true;
-        return this.join();
+    // What a hub says.
+    function post({ state = me.state, event, data: raw, id, at = [], alone: parted }) {
+      if (parted) {
+        leave();
+        alone = apart = true;
+        return join();
       }
-      if (state && state !== this.state) this.owner.turn((this.state = state));
+      if (state !== me.state) tell((me.state = state));
       if (!event) return;
-      const entry = !/^sse-(open|reset)$/.test(event);
       for (const [hash, segment] of at) {
-        const own = this.positions.get(hash);
-        if (own && entry && offset(segment) <= offset(own)) return;
-        if (!segment) this.positions.delete(hash);
-        else if (!own || event !== "sse-open") this.positions.set(hash, segment);
+        const own = positions.get(hash);
+        if (own && !/^sse-(open|reset)$/.test(event) && offset(segment) <= offset(own)) return;
+        if (!segment) positions.delete(hash);
+        else if (!own || event !== "sse-open") positions.set(hash, segment);
       }
-      this.lastId = id || this.lastId;
-      let value = data;
+      lastId = cursor(positions) || id;
+      let data = raw;
       try {
-        value = JSON.parse(data);
+        data = JSON.parse(raw);
       } catch (error) {
         // Text, then.
       }
-      this.owner.hear({ event, data: value, raw: data, id: this.id }, at);
+      show({ event, data, raw, id: lastId }, at);
     }
+
+    enter();
+    return me;
   }
+
+  const streams = new Set(); // the elements in the page
 
   class Stream extends HTMLElement {
     connectedCallback() {
-      streams.add(this);
       if (this.member) this.member.enter();
       else {
-        this.turn("connecting");
-        this.member = new Member(this.getAttribute("src"), this.getAttribute("last-id"), this);
+        this.tell("connecting");
+        this.member = makeMember(
+          this.getAttribute("src"),
+          this.getAttribute("last-id"),
+          (state) => this.tell(state),
+          (detail, at) => this.show(detail, at),
+        );
       }
+      streams.add(this);
       publishState();
     }
 
@@ -542,20 +554,20 @@
       // Moving an element disconnects and connects it in one go: look again after that.
       Promise.resolve().then(() => {
         if (this.isConnected) return;
-        this.member.remove();
+        this.member.exit();
         streams.delete(this);
         publishState();
       });
     }
 
-    turn(state) {
+    tell(state) {
       this.state = state;
       publishState();
       this.dispatchEvent(new CustomEvent("sse-state", { bubbles: true, detail: { state } }));
     }
 
-    hear(detail, at) {
-      const { event, data, raw, id } = detail;
+    show(detail, at) {
+      const { event, data, id } = detail;
       this.setAttribute("last-id", id); // a copy of the page goes on from here
       // Another element that follows the same topic need not show it again.
       for (const { member } of streams) {
@@ -609,24 +621,19 @@
   });
 
   // A page that is kept for the back button, or frozen, gives its place up, and goes on where it was.
-  function go(value) {
-    if (away === value) return;
+  const go = (value) => () => {
     away = value;
-    for (const member of members) {
-      if (!away) member.join();
-      else if (member.leave) member.leave();
-    }
-  }
-  for (const name of ["pagehide", "freeze"]) window.addEventListener(name, () => go(true), true);
-  for (const name of ["pageshow", "resume"]) window.addEventListener(name, () => go(false), true);
+    for (const member of members) member[away ? "leave" : "join"]();
+  };
+  for (const name of ["pagehide", "freeze"]) window.addEventListener(name, go(true), true);
+  for (const name of ["pageshow", "resume"]) window.addEventListener(name, go(false), true);
 
   // A browser has few sockets: a stream of the page's own is not kept for a tab that nobody sees.
   let hiding;
   document.addEventListener("visibilitychange", () => {
     clearTimeout(hiding);
-    const alone = [...members].filter((member) => member.alone);
-    if (!document.hidden) for (const member of alone) member.join();
-    else hiding = setTimeout(() => alone.forEach((member) => member.leave && member.leave()), 60000);
+    if (document.hidden) hiding = setTimeout(() => members.forEach((member) => member.leave(true)), 60000);
+    else for (const member of members) member.join();
   });
 
   window.sse = {
@@ -635,10 +642,10 @@
       handlers.set(name, (handlers.get(name) || new Set()).add(entry));
       return () => handlers.get(name).delete(entry);
     },
-    connect(url, { lastId } = {}, handler) {
-      const hear = (detail) => attempt(() => handler(detail.data, detail));
-      const member = new Member(url, lastId, { hear, turn() {} });
-      return { close: () => member.remove(), get state() { return member.state; } };
+    // A stream without an element, whose events come to the handler alone.
+    connect(src, { lastId, onstate = () => {} } = {}, handler) {
+      const member = makeMember(src, lastId, onstate, (detail) => attempt(() => handler(detail.data, detail)));
+      return { close: member.exit };
     },
     get state() {
       return document.documentElement.dataset.sse || "";
