@@ -9,12 +9,11 @@ from django.template import Template
 from django.template.context import make_context
 from django.template.loader import render_to_string
 
+from django_sse.dialects import FRAGMENT
 from django_sse.exceptions import EventError
 from django_sse.publishing import Recipients, apublish, check_no_loop, make_own_event, publish, topics_of
 from django_sse.wire import Event
 
-#: The reserved event that carries a fragment.
-FRAGMENT: Final = "sse-fragment"
 #: What a page can do with a fragment; its script knows them by these names.
 SWAPS: Final = ("append", "prepend", "before", "after", "replace", "html", "remove")
 

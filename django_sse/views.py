@@ -5,6 +5,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any, Final
 
+from django.core.exceptions import BadRequest
 from django.db import connections, transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.utils.cache import add_never_cache_headers, get_conditional_response
@@ -14,7 +15,7 @@ from django.views import View
 from django_sse.access import own_topic, session_seconds, sort_topics, visitor_of
 from django_sse.assets import script_text, script_version
 from django_sse.conf import get_settings
-from django_sse.dialects import Dialect, envelope_of
+from django_sse.dialects import Dialect, dialect_of
 from django_sse.exceptions import CursorError, HistoryError, TopicError
 from django_sse.history import get_history
 from django_sse.hub import Hub
@@ -112,6 +113,7 @@ class EventStreamView(_OpenView):
     _asked: Collection[str] = ()
     #: What `get_topics` has refused, named in ``sse-open``.
     refused: Collection[str] = ()
+    _dialect: Dialect | None = None
 
     async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
         """Answer pages of this site, and of those that the project allows."""
@@ -122,7 +124,12 @@ class EventStreamView(_OpenView):
                 "Pages of another site may not follow these streams. The project allows them with "
                 "DJANGO_SSE['ALLOWED_ORIGINS'].\n",
             )
-        response = preflight(request) or await super().dispatch(request, *args, **kwargs)  # type: ignore[misc]
+        try:
+            self._dialect = dialect_of(request)
+        except BadRequest as error:
+            response: HttpResponseBase = _sentence(400, f"{error}\n")
+        else:
+            response = preflight(request) or await super().dispatch(request, *args, **kwargs)  # type: ignore[misc]
         let_read(response, origin)
         return response
 
@@ -148,8 +155,7 @@ class EventStreamView(_OpenView):
             return _sentence(501, WSGI_REFUSAL)
         settings = get_settings()
         get_history()  # a wrong configuration must be this request's error, not a stream that ends at once
-        dialect = envelope_of(request)
-        who = await _identify(request, dialect)
+        who = await _identify(request, self._dialect)
         if isinstance(who, HttpResponse):
             return who
         grant, visitor = who
@@ -167,7 +173,7 @@ class EventStreamView(_OpenView):
             return _nothing_allowed(signed_in=visitor is not None)
         cursor, malformed = _cursor(request)
         has_state = type(self).on_connect is not EventStreamView.on_connect
-        make = Stream if dialect is None else partial(WordedStream, dialect=dialect)
+        make = Stream if self._dialect is None else partial(WordedStream, dialect=self._dialect)
         stream = make(
             topics,
             settings=settings,

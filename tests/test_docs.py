@@ -624,7 +624,7 @@ def test_reserved_events_are_in_the_references() -> None:
     }
     text = WIRE.read_text()
 
-    sent.add(fragments.FRAGMENT)
+    sent.add(fragments.make_fragment(None, None, target="p", swap="remove").name)
     assert sent == {"sse-open", "sse-reset", "sse-close", "sse-fragment"}
     assert described(WIRE, r"`(sse-\w+)`$") == sent
     assert described(HTML, r"`(sse-\w+)`$") == sent | {"sse-state"}
