@@ -8,7 +8,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from html import escape
 from typing import Final, Self
@@ -49,7 +49,7 @@ class Dialect:
 
     def _worded(self, entry: Entry) -> Entry:
         event = self.word(entry.event)
-        return entry if event is entry.event else entry.with_event(event)
+        return entry if event is entry.event else replace(entry, event=event)
 
 
 def _in_envelope(event: Event) -> Event:

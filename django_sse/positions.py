@@ -14,7 +14,7 @@ accept in a header.
 import re
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Self
@@ -73,10 +73,6 @@ class Entry:
     def follows(self, position: Position) -> bool:
         """Tell whether this entry is the very next one after a position."""
         return self.offset == position.offset + 1 and self.previous == position.tag
-
-    def with_event(self, event: Event) -> Self:
-        """Return the entry that has another event in this one's place."""
-        return replace(self, event=event)
 
 
 class Batch:

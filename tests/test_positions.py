@@ -234,3 +234,24 @@ def test_entries_stand_beside_other_topics(first: Entry, others: dict[str, Posit
         Message(name=first.event.name, text=first.event.text, id=cursor.encode()) for cursor in cursors
     ]
     assert [Cursor.parse(message.id) for message in messages] == cursors
+
+
+def test_a_batch_is_worded_once_for_all_who_want_the_same_words() -> None:
+    """Each wording has its own, of the same positions; the batch itself stays as it is."""
+    asked = []
+
+    def louder(entry: Entry) -> Entry:
+        asked.append(entry)
+        return replace(entry, event=Event(text=entry.event.text + "!"))
+
+    def softer(entry: Entry) -> Entry:
+        return replace(entry, event=Event(text=entry.event.text.lower()))
+
+    batch = Batch([entry(), entry(offset=43, previous=7, tag=8)])
+    first, second = batch.worded(louder), batch.worded(louder)
+
+    assert first is second
+    assert asked == batch.entries
+    assert [one.event.text for one in first.entries] == ["hi!", "hi!"]
+    assert (first.topic, first.position, first.segment) == (batch.topic, batch.position, batch.segment)
+    assert batch.worded(softer).frames == batch.frames

@@ -32,4 +32,10 @@ class WordedStream(Stream):
         super().offer(topic, self._dialect.batch(batch), at_once=at_once)
 
     def _put_fitting(self, place: Place, entries: Sequence[Entry]) -> bool:
-        return super()._put_fitting(place, [self._dialect.entry(entry) for entry in entries])
+        worded, room = [], self.settings.MAX_PENDING - self._pending
+        for entry in entries:
+            worded.append(self._dialect.entry(entry))
+            room -= len(worded[-1].frame) + self._beside_size
+            if room < 0:
+                break  # what does not fit is read again: no use in wording all of a page each time
+        return super()._put_fitting(place, worded) and len(worded) == len(entries)

@@ -183,6 +183,32 @@ async def test_an_entry_is_worded_once(exchange: Exchange) -> None:
     assert plain.texts == ["1", second.event.text, "3"]
 
 
+async def test_what_does_not_fit_is_not_worded(exchange: Exchange) -> None:
+    """A client far behind gets everything, as much as fits at a time, and each entry is worded about once."""
+    counting = Counting()
+    texts = [f"a:{number}".ljust(dialects._SMALL, "x") for number in range(20)]
+    [first, *_] = exchange.publish("a", "a:0", *texts)
+    room = 5 * dialects._SMALL
+    client = await connect(
+        "a", dialect=counting.dialect, max_pending=room, cursor=Cursor.of({"a": first.position})
+    )
+    await eventually(lambda: len(client.texts) == len(texts))
+
+    assert client.texts == [text * 2 for text in texts]
+    assert len(counting.asked) <= 2 * len(texts), "not the whole page for each part of it"
+
+
+async def test_one_that_is_larger_than_the_room_arrives(exchange: Exchange) -> None:
+    """As it does in our own words: alone."""
+    counting = Counting()
+    [first, *_] = exchange.publish("a", "a:0", "a:1" * 300, "a:2")
+    cursor = Cursor.of({"a": first.position})
+    client = await connect("a", dialect=counting.dialect, max_pending=1000, cursor=cursor)
+    await eventually(lambda: len(client.texts) == 2)
+
+    assert client.texts == ["a:1" * 600, "a:2" * 2]
+
+
 async def test_signals_name_it_as_any_stream_of_topics(exchange: Exchange) -> None:
     """A receiver for streams of topics hears of it, whatever its words are."""
     heard: list[object] = []
