@@ -604,12 +604,13 @@ def test_the_examples_of_the_settings_are_accepted(settings: ProjectSettings) ->
 def test_every_attribute_is_in_the_reference() -> None:
     """The attributes that the script reads are described, and no others; so are swaps and states."""
     read = set(re.findall(r"data-sse-\w+", SCRIPT))
-    swaps = set(re.findall(r'swap === "(\w+)"', SCRIPT))
+    tables = "".join(re.findall(r"const (?:swaps|puts) = \{(.*?)\n  \};", SCRIPT, re.DOTALL))
+    swaps = set(re.findall(r"^ {4}([a-z]+): ", tables, re.MULTILINE))
     turns = "".join(re.findall(r"turn\((.*)\)", SCRIPT))
     states = set(re.findall(r'"(\w+)"', turns))
 
     assert described(HTML, r"`(data-sse-\w+)`$") == read
-    assert described(HTML, r"\| `(\w+)` \|") == swaps
+    assert described(HTML, r"\| `(\w+)(?::NAME)?` \|") == swaps
     assert described(HTML, r"`(\w+)`$") == states
 
 

@@ -1,4 +1,4 @@
-"""What an event does to the page: text into elements, and nothing else."""
+"""What an event does to the page: text into elements, attributes and templates, and nothing else."""
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -23,6 +23,12 @@ pytestmark = pytest.mark.browser
         ({"a": None}, "a.b", ""),
         ({}, "a", ""),
         ("a string", "a", ""),
+        ({"a": ["first", "second"]}, "a.length", "2"),
+        ({}, "constructor", ""),
+        ({}, "__proto__.constructor.name", ""),
+        ({"a": []}, "a.constructor", ""),
+        (12, "toString", ""),
+        (None, "a", ""),
     ],
 )
 def test_text(page: Page, site: Site, data: object, key: str, shown: str) -> None:
@@ -214,13 +220,200 @@ def test_hostile_id(page: Page, site: Site, complaints: list[str]) -> None:
     assert "data-sse-id" in complaints.pop()
 
 
-def test_unknown_swap(page: Page, site: Site, complaints: list[str]) -> None:
-    """A swap that is not known is named in the console, and keeps nothing else from being shown."""
-    site.open(page, '<p data-sse-on="news" data-sse-swap="html">old</p><b data-sse-on="news"></b>')
+def test_unknown_swaps(page: Page, site: Site, complaints: list[str]) -> None:
+    """A swap that is not known there is named in the console, and keeps nothing else from being shown."""
+    unknown = [
+        *(("p", swap) for swap in ("outerHTML", "constructor", "__proto__")),
+        *(("template", swap) for swap in ("text", "value", "attr:title", "class:on")),
+    ]
+    body = "".join(f'<{tag} data-sse-on="news" data-sse-swap="{swap}">old</{tag}>' for tag, swap in unknown)
+    site.open(page, f'<div>{body}</div><b data-sse-on="news"></b>')
+    before = page.locator("div").inner_html()
     site.send("news", "<i>new</i>")
     site.finish(page)
-    assert texts(page, "p, b") == ["old", "<i>new</i>"]
-    assert 'data-sse-swap="html"' in complaints.pop()
+    assert page.locator("div").inner_html() == before
+    assert texts(page, "b") == ["<i>new</i>"]
+    assert all(f'data-sse-swap="{swap}"' in complaints.pop(0) for _, swap in unknown)
+
+
+@pytest.mark.parametrize("by_target", [False, True])
+def test_swaps(page: Page, site: Site, *, by_target: bool) -> None:
+    """Each swap does what it says with text: to the element that listens, or to the one it aims at."""
+    done = {
+        "text": "<li>5</li>",
+        "html": "<li>5</li>",
+        "append": "<li><i>old</i><div>5</div></li>",
+        "prepend": "<li><div>5</div><i>old</i></li>",
+        "before": "<li>5</li><li><i>old</i></li>",
+        "after": "<li><i>old</i></li><li>5</li>",
+        "replace": "<li>5</li>",
+        "remove": "",
+        "attr:title": '<li title="5"><i>old</i></li>',
+        "class:new": '<li class="new"><i>old</i></li>',
+        "class:md:new": '<li class="md:new"><i>old</i></li>',
+    }
+    hears = [f' data-sse-on="news" data-sse-swap="{swap}" data-sse-key="a"' for swap in done]
+    if by_target:
+        body = "<ol><li><i>old</i></li></ol>" * len(hears)
+        for number, heard in enumerate(hears, 1):
+            body += f'<b{heard} data-sse-target="ol:nth-child({number}) > li">kept</b>'
+    else:
+        body = "".join(f"<ol><li{heard}><i>old</i></li></ol>" for heard in hears)
+    site.open(page, body)
+    site.send("news", {"a": 5})
+    site.finish(page)
+    lists = page.locator("ol").evaluate_all("(all) => all.map((one) => one.innerHTML)")
+    clean = [text.replace(heard, "") for text, heard in zip(lists, hears, strict=True)]
+    assert clean == list(done.values())
+    assert texts(page, "b") == ["kept"] * len(hears) * by_target
+
+
+def test_a_target_is_every_element_that_it_finds(page: Page, site: Site, complaints: list[str]) -> None:
+    """All that a selector finds get the text, but for one that went with another; none is no error."""
+    site.open(
+        page,
+        """
+        <s data-sse-on="news" data-sse-target=".x"></s>
+        <s data-sse-on="news" data-sse-target=".missing"></s>
+        <s data-sse-on="news" data-sse-target="main >> ["></s>
+        <p class="x"><i class="x">in</i></p><p class="x"></p>
+        """,
+    )
+    site.send("news", 5)
+    site.finish(page)
+    assert texts(page, "p") == ["5", "5"]
+    assert page.locator("i").count() == 0
+    assert "main >> [" in complaints.pop()
+
+
+def test_attributes(page: Page, site: Site) -> None:
+    """Attributes are set from the data beside the text; false and null remove all but aria's words."""
+    names = "hidden:a.b  data-state:a.b\n aria-busy:a.b"
+    listens = f'data-sse-on="news" data-sse-key="a.b" data-sse-attr="{names}"'
+    site.open(
+        page,
+        f"""
+        <p hidden data-state="old" aria-busy="old" {listens}></p>
+        <p class="on" data-sse-swap="class:on" {listens}></p>
+        <section>
+          <template data-sse-on="news" data-sse-swap="html">
+            <p data-sse-key="a.b" data-sse-attr="{names}"></p>
+          </template>
+        </section>
+        """,
+    )
+    read = (
+        "(all) => all.map((one) => ['hidden', 'data-state', 'aria-busy'].map((it) => one.getAttribute(it)))"
+    )
+    for value, text, flag, words, on in [
+        ("some text", "some text", "some text", "some text", True),
+        (0, "0", "0", "0", False),
+        (7, "7", "7", "7", True),
+        ("", "", "", "", False),
+        (True, "true", "", "true", True),
+        (False, "false", None, "false", False),
+        ([1], "[1]", "[1]", "[1]", True),
+        (None, "", None, None, False),
+    ]:
+        site.send("news", {"a": {"b": value}})
+        site.finish(page)
+        assert page.locator("p").evaluate_all(read) == [[flag, flag, words]] * 3
+        assert texts(page, "p") == [text, "", text]
+        assert page.locator("p").nth(1).get_attribute("class") == ("on" if on else "")
+
+
+def test_attributes_alone(page: Page, site: Site) -> None:
+    """An element with data-sse-attr and no key keeps its content; a name without a path takes all data."""
+    site.open(
+        page,
+        """
+        <div data-sse-on="news" data-sse-attr="title data-all: lang:a"><b>kept</b></div>
+        <a data-sse-on="news" data-sse-attr="href:url title:a" data-sse-key></a>
+        <svg><polyline data-sse-on="news" data-sse-attr="points:p"></polyline></svg>
+        """,
+    )
+    raw = '{"a":"de","p":"0,1 1,2","url":"/there/?x=1.10#y"}'
+    site.send("news", text=raw)
+    site.finish(page)
+    assert page.locator("div").evaluate("(one) => [one.title, one.dataset.all, one.lang]") == [raw, raw, "de"]
+    assert texts(page, "div > b, a") == ["kept", raw]
+    assert page.locator("a").get_attribute("href") == "/there/?x=1.10#y"
+    assert page.locator("a").get_attribute("title") == "de"
+    assert page.locator("polyline").get_attribute("points") == "0,1 1,2"
+
+
+def test_swaps_of_a_template(page: Page, site: Site) -> None:
+    """A copy goes where the swap says, from the template or from its target, and templates stay."""
+    done = [
+        ("before", "", "a b 5 T c"),
+        ("after", "", "a b T 5 c"),
+        ("append", "", "a b T c 5"),
+        ("html", "", "T 5"),
+        ("replace", "", "a b T c"),
+        ("before", "li", "5 a b T c"),
+        ("after", "li", "a 5 b T c"),
+        ("replace", "li", "5 b T c"),
+        ("html", "", "T 5"),
+        ("remove", "li", "b T c"),
+    ]
+    body = ""
+    for number, (swap, target, _) in enumerate(done, 1):
+        aim = f'data-sse-target="ol:nth-child({number}) > .first"' if target else ""
+        body += f"""<ol><li class="first">a</li><li>b</li>
+          <template data-sse-on="news" data-sse-swap="{swap}" {aim}>
+            <li id="x{number}-" data-sse-id="pk" data-sse-key="pk"></li>
+          </template><li>c</li></ol>"""
+    site.open(page, body)
+    read = """(all) => all.map(({ children }) =>
+        [...children].map((one) => one.localName === "template" ? "T" : one.textContent).join(" "))"""
+    # A second delivery finds what the first one put there; "remove" and "replace" have lost their target.
+    for _ in range(2):
+        site.send("news", {"pk": 5})
+        site.finish(page)
+        assert page.locator("ol").evaluate_all(read) == [left for *_, left in done]
+
+
+def test_a_template_renews_only_what_is_there(page: Page, site: Site) -> None:
+    """With "replace", a copy takes the place of the one with its id, and is left out where there is none."""
+    site.open(
+        page,
+        """
+        <ul><li id="row-1">one</li><li id="row-2">two</li>
+          <template data-sse-on="changed" data-sse-swap="replace">
+            <li id="row-" data-sse-id="pk"><b data-sse-key="name"></b></li>
+          </template></ul>
+        """,
+    )
+    site.send("changed", {"pk": 2, "name": "TWO"})
+    site.send("changed", {"pk": 3, "name": "three"})
+    site.finish(page)
+    assert texts(page, "li") == ["one", "TWO"]
+
+
+@pytest.mark.parametrize(
+    ("swap", "target"),
+    [("append", ""), ("prepend", "ul"), ("replace", ""), ("replace", "#row-1"), ("html", "")],
+)
+def test_templates_keep_the_focus(page: Page, site: Site, swap: str, target: str) -> None:
+    """Whoever is in a field of a row that comes anew is in the new one, with the same selection."""
+    aim = f'data-sse-target="{target}"' if target else ""
+    site.open(
+        page,
+        f"""
+        <ul><li id="row-1"><input id="name" value="abcdef"></li>
+          <template data-sse-on="saved" data-sse-swap="{swap}" {aim}>
+            <li id="row-" data-sse-id="pk"><input id="name" data-sse-attr="value:name"></li>
+          </template></ul>
+        """,
+    )
+    page.locator("#name").focus()
+    page.evaluate("document.getElementById('name').setSelectionRange(2, 4)")
+    site.send("saved", {"pk": 1, "name": "12345"})
+    expect(page.locator("#name")).to_have_value("12345")
+    expect(page.locator("#name")).to_be_focused()
+    chosen = "(({ selectionStart, selectionEnd }) => [selectionStart, selectionEnd])(document.activeElement)"
+    assert page.evaluate(chosen) == [2, 4]
+    assert page.locator("li").count() == 1
 
 
 def test_elements_that_come_later(page: Page, site: Site) -> None:

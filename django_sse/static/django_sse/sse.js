@@ -4,16 +4,19 @@
  *
  *   <b data-sse-on="price" data-sse-key="latest.bid"></b>      the text of the event's data at that path
  *   <progress data-sse-on="progress"></progress>               the length of a bar, by default the data's "percent"
- *   data-sse-swap   text (without it), value, append, prepend, remove
+ *   <a data-sse-on="price" data-sse-attr="href:url title:name.long"></a>    attributes, from the data at these paths
+ *   data-sse-swap   text (without it), html, append, prepend, before, after, replace, remove, value, attr:NAME, class:NAME
+ *   data-sse-target a selector of what this is done to, in place of the element itself
  *   data-sse-max    how many children append and prepend leave
- *   <template data-sse-on="..."> is cloned into its parent; data-sse-key fills elements of the clone. One with
- *   id="article-" data-sse-id="pk" becomes article-5, in place of the article-5 that its parent has already.
+ *   <template data-sse-on="..."> is cloned into its parent; data-sse-key and data-sse-attr fill elements of the clone. One
+ *   with id="article-" data-sse-id="pk" becomes article-5, in place of the article-5 that its parent has already.
  *
  *   sse.on(name, (data, detail) => ...)   returns its undo       sse.state
  *   sse.connect(url, {lastId}, (data, detail) => ...)   a stream without an element, until close()
  *   DOM events "sse:<name>", sse-open, sse-reset, sse-close, sse-fragment, sse-state; <html data-sse="open">
  *
- * Data only ever becomes text. HTML comes from send_fragment() alone, which the server has rendered.
+ * Data only ever becomes text, and attributes that can do no harm. HTML comes from send_fragment() alone, which the
+ * server has rendered.
  */
 (() => {
   "use strict";
@@ -302,30 +305,58 @@
 
   // ---- from an event to the page ---------------------------------------------------------------------------------
 
-  const dig = (value, path) => path.split(".").reduce((at, key) => (at == null ? at : at[key]), value);
+  // What objects inherit, such as their constructor, is no data.
+  const step = (at, key) => ({}.hasOwnProperty.call(Object(at), key) ? at[key] : null);
+  const pick = ({ data }, key) => (key ? key.split(".").reduce(step, data) : data);
 
-  function text({ data, raw }, key) {
-    if (!key) return data === null || typeof data === "string" ? data || "" : raw; // 1.10 stays 1.10
-    const value = dig(data, key);
-    return value == null ? "" : typeof value === "object" ? JSON.stringify(value) : String(value);
+  function text(detail, key) {
+    const value = pick(detail, key);
+    if (value == null || typeof value === "string") return value || "";
+    return key ? JSON.stringify(value) : detail.raw; // 1.10 stays 1.10
   }
 
-  function fill(element, detail) {
-    const { sseKey: key } = element.dataset;
-    if (!/^(progress|meter)$/.test(element.localName)) {
-      element.textContent = text(detail, key);
+  // Known names only: browsers and front ends add attributes that run code, or restyle, every year. An address only
+  // where it leads away or shows a picture; and nothing at all where text is code, or what is loaded runs.
+  const harmless = /^((a|area) href|(img|audio|video|source|track|input) src|video poster|(?!(script|style|i?frame|object|embed|link|meta|base) )\S+ ((aria|data)-(?!sse\b)[-a-z\d]+|alt|title|lang|dir|hidden|open|disabled|checked|selected|readonly|required|value|placeholder|label|datetime|min|max|low|high|width|height|x|y|r|cx|cy|d|points))$/;
+
+  function check({ localName }, name) {
+    if (!harmless.test(`${localName} ${name}`)) throw new Error(`<${localName}> takes no ${name} from data`);
+  }
+
+  function fill(at, detail, key) {
+    check(at, "value");
+    if (!/^(progress|meter)$/.test(at.localName)) {
+      at.textContent = text(detail, key);
       return;
     }
     // A bar is as long as the number says; a <progress> without one shows that nobody knows how long it takes.
     const value = parseFloat(text(detail, key || "percent"));
-    if (!key) element.max = 100;
-    if (Number.isFinite(value)) element.value = value;
-    else element.removeAttribute("value");
+    if (!key) at.max = 100;
+    if (Number.isFinite(value)) at.value = value;
+    else at.removeAttribute("value");
+  }
+
+  function set(at, detail, key, name) {
+    check(at, name);
+    const value = pick(detail, key);
+    const flag = !/^aria/.test(name); // whose true and false are words
+    const string = flag && value === true ? "" : text(detail, key);
+    // An address is read as the browser reads it, whatever its case and its control characters.
+    const bad = /(href|src|poster)$/.test(name) && !/^(https?|mailto|tel):$/.test(Object.assign(document.createElement("a"), { href: string }).protocol);
+    if (bad || value == null || (flag && value === false)) at.removeAttribute(name);
+    else at.setAttribute(name, string);
+    if (bad) throw new Error(`${name} may not be ${string}`);
+  }
+
+  // As they stand in data-sse-attr: "name:path name:path".
+  function setAll(at, detail, pairs) {
+    pairs.replace(/([^\s:]+):?(\S*)/g, (_, name, key) => attempt(() => set(at, detail, key, name)));
   }
 
   function filled(template, detail) {
     const clone = document.importNode(template.content, true);
-    for (const part of clone.querySelectorAll("[data-sse-key]")) fill(part, detail);
+    for (const part of clone.querySelectorAll("[data-sse-attr]")) setAll(part, detail, part.dataset.sseAttr);
+    for (const part of clone.querySelectorAll("[data-sse-key]")) fill(part, detail, part.dataset.sseKey);
     for (const part of clone.querySelectorAll("[data-sse-id]")) {
       // Its own beginning keeps an id of the data from posing as another element of the page.
       if (!part.id) throw new Error('data-sse-id adds to an id that ends in front of it, such as id="article-"');
@@ -334,68 +365,46 @@
     return clone;
   }
 
-  function line(list, detail) {
+  function line(list, detail, key) {
     const item = document.createElement(/^([uo]l|menu)$/.test(list.localName) ? "li" : "div");
-    item.textContent = text(detail, list.dataset.sseKey);
+    item.textContent = text(detail, key);
     return item;
   }
 
-  const items = (list) => [...list.children].filter((child) => child.localName !== "template");
+  const items = (list, kind = ":not(template)") => [...list.querySelectorAll(`:scope > ${kind}`)];
 
-  // What carries an id takes the place of the one that the list has; the rest is returned.
-  function renewed(list, content) {
+  // What carries an id takes the place of the one that the list has, or takes it along; the rest is returned.
+  function renewed(list, content, gone) {
     const parts = [...content.children];
     for (const part of parts) {
       const old = part.id && items(list).find((item) => item.id === part.id);
-      if (old) old.replaceWith(part);
+      if (old) old.replaceWith(...(gone ? [] : [part]));
     }
     // Where every part has taken an old one's place, only blanks are left, which would pile up.
     if (parts.length && !content.children.length) content.textContent = "";
     return content;
   }
 
-  function show(element, detail) {
-    const template = element.localName === "template";
-    const { sseSwap: swap = template ? "append" : "text", sseKey: key, sseMax: max } = element.dataset;
-    const list = template ? element.parentNode : element;
-    if (swap === "append" || swap === "prepend") {
-      const content = template ? filled(element, detail) : line(element, detail);
-      list[swap](renewed(list, content));
-      const shown = max ? items(list) : [];
-      while (shown.length > max) (swap === "append" ? shown.shift() : shown.pop()).remove();
-    } else if (swap === "remove" && template) {
-      const ids = [...filled(element, detail).children].map((part) => part.id).filter(Boolean);
-      for (const item of items(list)) if (ids.includes(item.id)) item.remove();
-    } else if (swap === "remove") element.remove();
-    else if (swap === "text" && !template) fill(element, detail);
-    else if (swap === "value" && !template) element.value = text(detail, key);
-    else throw new Error(`data-sse-swap="${swap}" is not known here: use text, value, append, prepend or remove`);
-  }
-
-  // ---- fragments: HTML that the server has rendered ---------------------------------------------------------------
-
-  let policy;
-  function trusted(make, value) {
-    if (!window.trustedTypes) return value;
-    const keep = (it) => it;
-    policy = policy || trustedTypes.createPolicy("django-sse", { createHTML: keep, createScriptURL: keep });
-    return policy[make](value);
-  }
-
-  function parsed(html) {
-    const template = document.createElement("template"); // scripts that are parsed here never run
-    template.innerHTML = trusted("createHTML", html);
-    return template.content;
-  }
-
+  // What is done with nodes, which are made for the list that they go into: a fragment's, a template's, or a line ...
   const swaps = {
-    append: (at, content) => at.append(renewed(at, content)),
-    prepend: (at, content) => at.prepend(renewed(at, content)),
-    before: (at, content) => at.before(renewed(at.parentNode, content)),
-    after: (at, content) => at.after(renewed(at.parentNode, content)),
-    replace: (at, content) => at.replaceWith(content),
-    html: (at, content) => at.replaceChildren(content),
+    __proto__: null, // "constructor" is none of them
+    append: (at, make) => at.append(renewed(at, make(at))),
+    prepend: (at, make) => at.prepend(renewed(at, make(at))),
+    before: (at, make) => at.before(renewed(at.parentNode, make(at.parentNode))),
+    after: (at, make) => at.after(renewed(at.parentNode, make(at.parentNode))),
+    replace: (at, make) => at.replaceWith(make(at.parentNode)),
+    html: (at, make) => at.replaceChildren(make(at)),
     remove: (at) => at.remove(),
+  };
+
+  // ... and with data alone, which never becomes HTML.
+  const puts = {
+    __proto__: null,
+    text: fill,
+    html: fill,
+    value: (at, detail, key) => { at.value = text(detail, key); },
+    attr: set,
+    class: (at, detail, key, name) => at.classList.toggle(name, !!pick(detail, key)),
   };
 
   // Whoever types goes on where they were, in the field that comes with the id of theirs.
@@ -409,12 +418,49 @@
     if (start != null && now.selectionStart != null) now.setSelectionRange(start, end);
   }
 
+  // One that stood in another may be gone by now.
+  function each(found, act) {
+    for (const at of found) if (at.isConnected) attempt(() => keepFocus(() => act(at)));
+  }
+
+  function show(element, detail) {
+    const template = element.localName === "template";
+    const { sseSwap, sseKey: key, sseAttr: pairs = "", sseTarget: target, sseMax: max } = element.dataset;
+    const given = sseSwap || (template ? "append" : pairs && key == null ? "" : "text"); // attributes alone
+    const [swap, name] = given.split(/:(.*)/);
+    const give = !template && puts[swap];
+    if (given && !give && !swaps[swap]) throw new Error(`data-sse-swap="${given}" is not known here`);
+    const make = (list) => {
+      if (!template) return line(list, detail, key);
+      const clone = filled(element, detail);
+      if (swap === "html") clone.prepend(...items(list, "template")); // which fill the list again
+      return clone;
+    };
+    const self = template && !/before|after/.test(swap) ? element.parentNode : element;
+    each(target ? document.querySelectorAll(target) : [self], (at) => {
+      setAll(at, detail, pairs);
+      if (give) give(at, detail, key, name);
+      else if (template && !target && /^re/.test(swap)) renewed(at, make(), swap === "remove");
+      else if (given) swaps[swap](at, make);
+      const shown = max && /pend/.test(swap) ? items(at) : [];
+      while (shown.length > max) (swap === "append" ? shown.shift() : shown.pop()).remove();
+    });
+  }
+
+  // ---- fragments: HTML that the server has rendered ---------------------------------------------------------------
+
+  let policy;
+  function trusted(method, it) {
+    if (!window.trustedTypes) return it;
+    const keep = (same) => same;
+    policy = policy || trustedTypes.createPolicy("django-sse", { createHTML: keep, createScriptURL: keep });
+    return policy[method](it);
+  }
+
   function put({ target, swap, html }) {
-    const content = parsed(html);
-    for (const at of document.querySelectorAll(target)) {
-      // One that stood in another may be gone by now.
-      if (at.isConnected) attempt(() => keepFocus(() => swaps[swap](at, document.importNode(content, true))));
-    }
+    const template = document.createElement("template"); // scripts that are parsed here never run
+    template.innerHTML = trusted("createHTML", html);
+    each(document.querySelectorAll(target), (at) => swaps[swap](at, () => document.importNode(template.content, true)));
   }
 
   // What a page's own code throws is reported, and never ends the stream.
