@@ -93,7 +93,7 @@ class Fragment:
 
 _CSS_LINE_END = re.compile(r"[\r\n\f]")
 #: Nothing but comments before it. Atomic: it never goes back into comments, however many there are.
-_FIRST_TAG = re.compile(r"(?>\s*(?:<!--.*?-->\s*)*)<([a-zA-Z][^\s/>]*)", re.DOTALL)
+_FIRST_TAG = re.compile(r"(?>[ \t\r\n\f]*(?:<!--.*?-->[ \t\r\n\f]*)*)<([a-zA-Z][^ \t\r\n\f/>]*)", re.DOTALL)
 #: What the parser allows these in.
 _PARENTS: Final = {
     "tr": "tbody",
