@@ -91,11 +91,11 @@
   let polyfilled = false;
 
   function makeHub(address) {
-    const members = new Set(); // each with post(message), its topics, and the positions that it came with
+    const members = new Set(); // each with post(message) and its topics
     const waiting = new Set(); // those that get the next sse-open
     let asked = []; // the topics that the stream was asked for
     let names = []; // [topic hash, topic] of those that it follows
-    let refused; // of the open stream; none while there is none
+    let opening; // the data of the open stream's sse-open; none while there is none
     let positions = new Map(); // topic hash -> segment: what was heard
     let lastId = "";
     let ring = []; // [topic hash, segment, message]: the last ones, for members that join late
@@ -113,22 +113,21 @@
     // One that joins again shows that it is there, and hears the same.
     function join(member, topics, id) {
       if (members.has(member)) return member.post({});
-      const brought = segments(id);
       const missed = [];
       let again = !(stop || timer) || topics.some((topic) => !asked.includes(topic));
-      members.add(Object.assign(member, { topics, brought }));
+      members.add(member);
+      member.topics = topics;
       waiting.add(member);
       clearTimeout(lingering);
       if (!positions.size) lastId = id || "";
-      for (const [hash, segment] of brought) {
+      for (const [hash, segment] of segments(id)) {
         const own = positions.get(hash);
-        const kept = ring.filter((it) => it[0] === hash);
-        const place = kept.findIndex((it) => it[1] === segment);
+        const place = ring.findIndex((it) => it[1] === segment) + 1;
         if (!own) positions.set(hash, segment);
         else if (offset(segment) > offset(own)) {
           // It waits for the stream. If that stays behind, it is for the server to say what became of the history.
           setTimeout(() => offset(positions.get(hash)) < offset(segment) && part(member), 15000);
-        } else if (place >= 0) missed.push(...kept.slice(place + 1));
+        } else if (place) missed.push(...ring.slice(place).filter((it) => it[0] === hash));
         else if (own !== segment) {
           // Further back than the ring: all go back, and skip what they have.
           forget(hash);
@@ -137,7 +136,7 @@
         }
       }
       if (again) plan(10);
-      else if (refused) welcome(member);
+      else if (opening) welcome(member);
       for (const it of missed) member.post(it[2]);
     }
 
@@ -169,7 +168,7 @@
       const acts = { hear, alive, pace, end };
       const tell = (name, ...them) => told === tell && acts[name](...them);
       told = tell;
-      stop = (polyfilled || silent % 2 ? readByEventSource : readByFetch)(url.href, lastId, tell);
+      stop = (self.EventSource && (polyfilled || silent % 2) ? readByEventSource : readByFetch)(url.href, lastId, tell);
       // A fetch may be held back for ever (by WebKit, by some proxies): then by the other way.
       watch(5000 * (silent + 1), 1);
     }
@@ -178,7 +177,7 @@
       clearTimeout(timer);
       clearTimeout(watching);
       if (stop) stop();
-      timer = stop = told = refused = null;
+      timer = stop = told = opening = null;
     }
 
     function watch(wait, more) {
@@ -205,8 +204,8 @@
         part([...members].pop());
         return plan(0);
       }
-      if (status === 204 || (status >= 400 && status < 500 && ![408, 425, 429].includes(status))) {
-        return turn(status === 401 || status === 403 ? "denied" : "closed");
+      if (status > 203 && status < 500 && !/408|425|429/.test(status)) {
+        return turn(/401|403/.test(status) ? "denied" : "closed");
       }
       for (const member of members) waiting.add(member);
       turn("reconnecting");
@@ -226,7 +225,7 @@
       lastId = id;
       if (data === undefined) return;
       tries = 0;
-      if (event === "sse-open") return open(JSON.parse(data));
+      if (event === "sse-open") return open(data);
       const resets = event === "sse-reset" && JSON.parse(data).topics;
       if (resets) {
         const now = segments(id);
@@ -244,15 +243,16 @@
         if (!at.length || concerned.some((it) => wants(member, it[1]))) member.post(message);
       }
       if (event === "sse-close" && JSON.parse(data).reconnect === false) end(204);
-      else if (!refused && state !== "open") turn("open"); // a stream without topics
+      else if (!opening && state !== "open") turn("open"); // a stream without topics
     }
 
     // Its id is the whole cursor that the stream goes on from.
-    function open(opening) {
-      refused = opening.refused;
-      limit = 3000 * opening.heartbeat;
+    function open(data) {
+      const { topics, hashes, heartbeat } = JSON.parse(data);
+      opening = data;
+      limit = 3000 * heartbeat;
       state = "open";
-      names = opening.hashes.map((hash, index) => [hash, opening.topics[index]]);
+      names = hashes.map((hash, index) => [hash, topics[index]]);
       positions = segments(lastId);
       ring = ring.filter(([hash]) => positions.has(hash));
       for (const [hash, segment] of positions) ring.push([hash, segment, {}]);
@@ -260,17 +260,11 @@
     }
 
     function welcome(member) {
+      const at = names.filter((it) => wants(member, it[1])).map(([hash]) => [hash, positions.get(hash)]);
       waiting.delete(member);
-      const mine = names.filter((it) => wants(member, it[1]));
-      if (!mine.length) return member.post({ state: "denied" });
-      const data = {
-        topics: mine.map((it) => it[1]),
-        fresh: mine.filter(([hash]) => !member.brought.has(hash)).map((it) => it[1]),
-        refused: refused.filter((topic) => member.topics.includes(topic)),
-      };
-      const at = mine.map(([hash]) => [hash, positions.get(hash)]);
-      member.brought = positions;
-      member.post({ state, event: "sse-open", data: JSON.stringify(data), id: lastId, at });
+      // Of what it asked for, all was refused.
+      if (!at.length) return member.post({ state: "denied" });
+      member.post({ state, event: "sse-open", data: opening, id: lastId, at });
     }
 
     // What nobody has asked for by name is everybody's: the user's own topic, the topics of a view.
@@ -475,7 +469,6 @@
   // ---- the page's members of hubs ----------------------------------------------------------------------------------
 
   const members = new Set();
-  const hubs = new Map(); // address -> the page's own hub
   let away = false; // in the back/forward cache, or frozen
 
   // Follows an address: tells its states, and shows its events.
@@ -484,15 +477,14 @@
     const topics = url.searchParams.getAll("topic");
     const shares = url.searchParams.has("share");
     const positions = segments(lastId);
-    const me = { positions, enter, exit, join, leave, post };
+    const me = { state: "connecting", positions, enter, exit, join, leave, post };
     let quit; // what leaves the hub that it is at
-    let alone; // at a hub of this page
-    let apart; // at one of its own
+    let alone; // at a hub of its own
     url.searchParams.delete("topic");
 
     function enter() {
       members.add(me);
-      ready.then(fetchPolyfill).then(join);
+      ready.then(join);
     }
 
     function exit() {
@@ -513,8 +505,7 @@
       } catch (error) {
         // There is none, or the page's policy forbids it.
       }
-      const hub = (!apart && hubs.get(url.href)) || makeHub(url.href);
-      if (shares && !apart) hubs.set(url.href, hub);
+      const hub = makeHub(url.href);
       alone = true;
       quit = () => hub.leave(me, 0);
       hub.join(me, topics, lastId);
@@ -553,7 +544,7 @@
     function post({ state = me.state, event, data: raw, id, at = [], alone: parted }) {
       if (parted) {
         leave();
-        alone = apart = true;
+        alone = true;
         return join();
       }
       if (state !== me.state) tell((me.state = state));
@@ -582,17 +573,13 @@
 
   class Stream extends HTMLElement {
     connectedCallback() {
+      streams.add(this);
       if (this.member) this.member.enter();
       else {
+        const [src, id] = ["src", "last-id"].map((name) => this.getAttribute(name));
+        this.member = makeMember(src, id, (state) => this.tell(state), (...them) => this.show(...them));
         this.tell("connecting");
-        this.member = makeMember(
-          this.getAttribute("src"),
-          this.getAttribute("last-id"),
-          (state) => this.tell(state),
-          (detail, at) => this.show(detail, at),
-        );
       }
-      streams.add(this);
       publishState();
     }
 
@@ -607,7 +594,6 @@
     }
 
     tell(state) {
-      this.state = state;
       publishState();
       this.dispatchEvent(new CustomEvent("sse-state", { bubbles: true, detail: { state } }));
     }
@@ -632,14 +618,14 @@
         if (event === "sse-fragment") attempt(() => put(data));
       }
       if (event === "sse-open" && data.refused.length) {
-        console.warn(`sse: not allowed to follow ${data.refused.join(", ")} (see django_sse.access.allow)`);
+        console.warn("sse: not allowed to follow", ...data.refused);
       }
     }
   }
 
   // The page is as well as its worst stream.
   function publishState() {
-    const states = [...streams].map((stream) => stream.state);
+    const states = [...streams].map((stream) => stream.member.state);
     const worst = ["denied", "closed", "reconnecting", "connecting", "open"].find((state) => states.includes(state));
     if (worst) document.documentElement.dataset.sse = worst;
     else delete document.documentElement.dataset.sse;
@@ -647,24 +633,16 @@
 
   // ---- the page --------------------------------------------------------------------------------------------------
 
-  let fetching;
-  function fetchPolyfill() {
-    if (window.EventSource || !polyfill) return fetching;
-    fetching = fetching || new Promise((done) => {
-      const element = document.createElement("script");
-      Object.assign(element, { src: trusted("createScriptURL", polyfill), nonce, onload: done, onerror: done });
-      document.head.append(element);
-    }).then(() => {
-      polyfilled = !!window.EventSource;
-    });
-    return fetching;
-  }
-
   // Every deferred script has had its turn to call sse.on() before the first event can come.
   const ready = new Promise((done) => {
     if (document.readyState === "complete") done();
-    for (const moment of ["DOMContentLoaded", "load"]) window.addEventListener(moment, done, { once: true });
-  });
+    for (const moment of ["DOMContentLoaded", "load"]) window.addEventListener(moment, done);
+  }).then(() => window.EventSource || !polyfill || new Promise((done) => {
+    const element = document.createElement("script");
+    Object.assign(element, { src: trusted("createScriptURL", polyfill), nonce, onload: done, onerror: done });
+    document.head.append(element);
+    polyfilled = true;
+  }));
 
   // A page that is kept for the back button, or frozen, gives its place up, and goes on where it was.
   const go = (value) => () => {
