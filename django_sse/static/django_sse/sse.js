@@ -110,9 +110,10 @@
     let watching;
     let lingering;
 
-    // One that joins again shows that it is there, and hears the same.
+    // It is answered at once. One that joins again only asks for that.
     function join(member, topics, id) {
-      if (members.has(member)) return member.post({});
+      member.post({});
+      if (members.has(member)) return;
       const missed = [];
       let again = !(stop || timer) || topics.some((topic) => !asked.includes(topic));
       members.add(member);
@@ -160,6 +161,7 @@
 
     function connect() {
       close();
+      if (!members.size) return;
       const url = new URL(address);
       asked = [...new Set([...members].flatMap(({ topics }) => topics))];
       for (const topic of asked) url.searchParams.append("topic", topic);
@@ -184,7 +186,8 @@
       clearTimeout(watching);
       watching = setTimeout(() => {
         silent += more;
-        end();
+        if (more) connect();
+        else end();
       }, wait);
     }
 
