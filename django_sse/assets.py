@@ -7,7 +7,9 @@ from typing import Final
 
 #: The script, by its name among the static files.
 SCRIPT: Final = "django_sse/sse.js"
-#: What it loads in a browser without EventSource.
+#: What makes the status and the toasts look as they do.
+STYLE: Final = "django_sse/sse.css"
+#: What the script loads in a browser without EventSource.
 POLYFILL: Final = "django_sse/vendor/eventsource.min.js"
 
 _STATIC: Final = Path(__file__).parent / "static"

@@ -12,12 +12,13 @@ from django.core.exceptions import DisallowedHost, ImproperlyConfigured
 from django.http import HttpRequest
 from django.templatetags.static import static
 from django.urls import NoReverseMatch, reverse
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import gettext as _
 
-from django_sse.assets import POLYFILL, SCRIPT, script_version
+from django_sse.assets import POLYFILL, SCRIPT, STYLE, script_version
 from django_sse.conf import get_settings
-from django_sse.exceptions import HistoryError
+from django_sse.exceptions import EventError, HistoryError
 from django_sse.history import get_history
 from django_sse.positions import Cursor
 from django_sse.requests import began
@@ -59,6 +60,50 @@ def stream(request: HttpRequest, topics: Collection[str] = ()) -> SafeString:
         '<sse-stream src="{}"{} hidden></sse-stream>',
         _address(named, own),
         _attribute("last-id", _cursor(request, followed)),
+    )
+
+
+def style(*, nonce: object = None) -> SafeString:
+    """Return the element that loads the style of status and toasts, once per page."""
+    return format_html('<link rel="stylesheet" href="{}"{}>', static(STYLE), _attribute("nonce", nonce))
+
+
+def status() -> SafeString:
+    """Return the element that tells how the connection is: empty, while all is well.
+
+    Its texts are in the language that is active now.
+    """
+    reload = format_html(' <button type="button" data-sse-reload>{}</button>', _("Reload"))
+    states = (
+        ("reconnecting", _("The connection was lost. Trying again…"), ""),
+        ("closed", _("This page is no longer updated."), reload),
+        ("denied", _("This page is no longer updated for you. Are you still signed in?"), reload),
+        ("stale", _("This page has missed something, and may be out of date."), reload),
+    )
+    return format_html(
+        '<div class="sse-status" role="status" data-sse-status>{}</div>',
+        format_html_join("", '<template data-sse-state="{}"><p>{}{}</p></template>', states),
+    )
+
+
+def toasts(event: str = "toast", *, max: int = 5) -> SafeString:  # noqa: A002  (as in data-sse-max)
+    """Return the element that shows the ``text`` of these events, ``max`` of them at most.
+
+    Several names are separated by blanks. Raises EventError where there is none.
+    """
+    if not event.split():
+        msg = f"toasts are shown for events, and {event!r} names none: use such as 'toast'"
+        raise EventError(msg)
+    return format_html(
+        '<div class="sse-toasts" role="log" aria-live="polite" aria-label="{}">'
+        '<template data-sse-on="{}" data-sse-max="{}">'
+        '<div class="sse-toast" data-sse-attr="data-level:level"><p data-sse-key="text"></p>'
+        '<button type="button" data-sse-dismiss=".sse-toast" aria-label="{}"></button></div>'
+        "</template></div>",
+        _("Notifications"),
+        event,
+        max,
+        _("Dismiss"),
     )
 
 

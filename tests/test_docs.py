@@ -21,6 +21,8 @@ from typing import Any, TypeVar
 
 import httpx
 import pytest
+from django.template.utils import EngineHandler
+from django.test import RequestFactory
 from django.utils.module_loading import import_string
 from pytest_django import Settings as ProjectSettings
 
@@ -32,6 +34,8 @@ from django_sse.history.redis import RedisHistory
 from django_sse.positions import Cursor
 from django_sse.responses import HEADERS
 from django_sse.wire import Message, Parser
+from tests import policies
+from tests.policies import SENDERS, policy_of
 from tests.servers.process import ROOT, ServerProcess
 
 DOCS = ROOT / "docs"
@@ -41,6 +45,7 @@ SETTINGS = DOCS / "reference" / "settings.md"
 PYTHON = DOCS / "reference" / "python.md"
 HTML = DOCS / "reference" / "html.md"
 WIRE = DOCS / "reference" / "wire.md"
+JINJA = DOCS / "how-to" / "jinja.md"
 DOCUMENTS = [README, *sorted(DOCS.rglob("*.md"))]
 
 SCRIPT = (ROOT / "django_sse" / "static" / "django_sse" / "sse.js").read_text()
@@ -537,6 +542,9 @@ def test_every_public_name_is_in_the_reference() -> None:
         model_events.register,
         markup.script,
         markup.stream,
+        markup.style,
+        markup.status,
+        markup.toasts,
         testing.read_stream,
         progress.track,
         progress.atrack,
@@ -642,6 +650,33 @@ def test_every_swap_of_a_fragment_is_in_the_references() -> None:
     assert set(re.findall(r'`"(\w+)"`', wired)) == set(fragments.SWAPS)
 
 
+def test_the_template_of_the_jinja_page(rf: RequestFactory) -> None:
+    """With the settings that are shown, the template that is shown is a page with all that the tags print."""
+    (shown,) = [block.text for block in blocks(JINJA) if block.language == "python"]
+    (template,) = [block.text for block in blocks(JINJA) if block.language == "html+jinja"]
+    names: dict[str, Any] = {}
+    exec(shown, names)
+    engine = EngineHandler(names["TEMPLATES"])["jinja2"]
+    html = engine.from_string(template).render({}, rf.get("/"))
+
+    for part in ("/sse.js", "/sse.css", "<sse-stream", "data-sse-status", 'data-sse-max="3"'):
+        assert html.count(part) == 1, part
+
+
+@pytest.mark.parametrize("sender", SENDERS)
+def test_policies_are_as_they_are_shown(sender: str) -> None:
+    """The settings make the header under which tests/browser/test_tags.py opens pages."""
+    assert set(policy_of(sender, "n-1").split("; ")) == {
+        "default-src 'none'",
+        "script-src 'nonce-n-1'",
+        "style-src 'nonce-n-1'",
+        "connect-src 'self'",
+        "worker-src 'self'",
+        "require-trusted-types-for 'script'",
+        "trusted-types django-sse",
+    }
+
+
 def test_the_headers_are_those_of_a_stream() -> None:
     """The reference shows the headers that a stream has."""
     shown = [block.text for block in blocks(WIRE) if block.text.startswith("Content-Type")]
@@ -667,4 +702,4 @@ def test_every_python_example_is_run() -> None:
         document for document in DOCUMENTS if any(block.language == "python" for block in blocks(document))
     }
 
-    assert with_python == {README, TUTORIAL, SETTINGS, PYTHON}
+    assert with_python == {README, TUTORIAL, SETTINGS, PYTHON, JINJA, policies.PAGE}

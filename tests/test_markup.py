@@ -1,5 +1,6 @@
 """The HTML that connects a page."""
 
+import gettext
 import hashlib
 import logging
 import re
@@ -16,10 +17,11 @@ from django.core.management import call_command
 from django.http import HttpRequest
 from django.test import AsyncRequestFactory, RequestFactory
 from django.urls import include, path
+from django.utils.translation import override
 
 from django_sse import markup
 from django_sse.assets import script_version
-from django_sse.exceptions import HistoryError, TopicError
+from django_sse.exceptions import EventError, HistoryError, TopicError
 from django_sse.history import Gone, get_history
 from django_sse.positions import Cursor
 from django_sse.requests import STARTED
@@ -120,6 +122,86 @@ def test_worker_that_is_not_served(settings: Any) -> None:
     """A project that does not include the URLs has no address of it, and pages without."""
     settings.STATIC_URL = "https://cdn.example/static/"
     assert "data-worker" not in attributes(markup.script(request_of()))
+
+
+def test_style() -> None:
+    """The style is a static file like the script, and carries the policy's nonce as well."""
+    assert markup.style() == '<link rel="stylesheet" href="/static/django_sse/sse.css">'
+    assert attributes(markup.style(nonce="n-1"))["nonce"] == "n-1"
+
+
+def test_status() -> None:
+    """It is a live region that is there from the start, with nothing in it but what it might say."""
+    region, *inside = Elements(markup.status()).found
+    assert region == ("div", {"class": "sse-status", "role": "status", "data-sse-status": None})
+    assert [found["data-sse-state"] for name, found in inside if name == "template"] == [
+        "reconnecting",
+        "closed",
+        "denied",
+        "stale",
+    ]
+    buttons = [found for name, found in inside if name == "button"]
+    assert buttons == [{"type": "button", "data-sse-reload": None}] * 3
+    outside = re.sub(r"<template.*?</template>", "", markup.status())
+    assert outside == '<div class="sse-status" role="status" data-sse-status></div>'
+
+
+def test_toasts() -> None:
+    """They are a log that is there from the start and empty, has a name, and whose buttons have one too."""
+    (_, region), (_, template), (_, toast), (_, text), (_, button) = Elements(markup.toasts()).found
+    assert (region["role"], region["aria-live"], region["aria-label"]) == ("log", "polite", "Notifications")
+    assert (template["data-sse-on"], template["data-sse-max"]) == ("toast", "5")
+    assert text == {"data-sse-key": "text"}
+    assert (button["type"], button["aria-label"]) == ("button", "Dismiss")
+    assert button["data-sse-dismiss"] == f".{toast['class']}"
+    assert re.sub(r"<template.*?</template>", "", markup.toasts()).endswith(
+        'aria-label="Notifications"></div>'
+    )
+
+
+def test_toasts_of_other_events() -> None:
+    """The events' names and how many are shown are the page's choice, escaped as every value."""
+    _, (_, template), *_ = Elements(markup.toasts('no"te alert', max=2)).found
+    assert (template["data-sse-on"], template["data-sse-max"]) == ('no"te alert', "2")
+
+
+@pytest.mark.parametrize("event", ["", " "])
+def test_toasts_of_no_event(event: str) -> None:
+    """A name that is missing, such as that of a missing variable, is an error, not a page without toasts."""
+    with pytest.raises(EventError, match="names none"):
+        markup.toasts(event)
+
+
+@pytest.mark.parametrize(
+    ("language", "words"), [("de", ("Neu laden", "Schließen")), ("fr", ("Recharger", "Fermer"))]
+)
+def test_languages(language: str, words: tuple[str, str]) -> None:
+    """What visitors read is in the language of the request."""
+    with override(language):
+        html = markup.status() + markup.toasts()
+    assert all(f"{word}<" in html or f'"{word}"' in html for word in words)
+    assert not any(word in html for word in ("Reload", "Dismiss", "updated"))
+
+
+@pytest.mark.parametrize("language", ["de", "fr"])
+def test_translations_are_compiled(language: str) -> None:
+    """Every text of the package has a translation, and the compiled ones are those that can be read."""
+    folder = Path(markup.__file__).parent / "locale" / language / "LC_MESSAGES"
+    source = dict(
+        re.findall(r'^msgid "(.+)"\nmsgstr "(.+)"$', (folder / "django.po").read_text(), re.MULTILINE)
+    )
+    with (folder / "django.mo").open("rb") as file:
+        compiled = gettext.GNUTranslations(file)._catalog  # type: ignore[attr-defined]
+    assert {text: compiled[text] for text in compiled if text} == source
+    package = Path(markup.__file__).parent
+    used = {
+        text for path in package.rglob("*.py") for text in re.findall(r'\b_\("([^"]+)"\)', path.read_text())
+    } | {
+        text.strip("\"'")
+        for path in package.rglob("*.html")
+        for text in re.findall(r"""{% translate ("[^"]+"|'[^']+')""", path.read_text())
+    }
+    assert set(source) == used
 
 
 def test_stream_of_named_topics() -> None:

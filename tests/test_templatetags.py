@@ -75,6 +75,27 @@ def test_user() -> None:
     assert render("{% sse %}", request_of()) == ""
 
 
+def test_script_alone() -> None:
+    """A page with streams of its own has the script by a tag of its own, also for nobody, and once."""
+    html = render("{% sse_script %}{% sse_script %}{% sse %}", request_of(5))
+    assert elements(html) == ["script", "sse-stream"]
+    assert elements(render("{% sse_script %}", request_of())) == ["script"]
+
+
+def test_status_and_toasts() -> None:
+    """Each is printed where its tag stands, and the style that both need once, before the first."""
+    html = render("{% sse_status %}{% sse_toasts %}", request_of())
+    kept = [(name, found.get("class")) for name, found in Elements(html).found if name in {"link", "div"}]
+    assert kept == [("link", None), ("div", "sse-status"), ("div", "sse-toasts"), ("div", "sse-toast")]
+
+
+def test_toasts_of_other_events() -> None:
+    """The tag takes the events' names, from the context too, and how many are shown."""
+    html = render("{% sse_toasts name max=2 %}", request_of(), name="notice")
+    [template] = [found for name, found in Elements(html).found if name == "template"]
+    assert (template["data-sse-on"], template["data-sse-max"]) == ("notice", "2")
+
+
 def test_script_from_elsewhere(settings: Any) -> None:
     """With static files on another origin the tag names the worker's script on the page's own."""
     settings.STATIC_URL = "https://cdn.example/static/"
@@ -114,6 +135,13 @@ def test_nonce(place: str) -> None:
         request.csp_nonce = nonce  # type: ignore[attr-defined]
     (_, script), _ = Elements(render("{% sse %}", request, **context)).found
     assert script["nonce"] == "n-1"
+
+
+def test_nonce_of_every_tag() -> None:
+    """All that a policy may forbid carries the same nonce."""
+    html = render("{% sse %}{% sse_status %}", request_of(5), csp_nonce="n-1")
+    nonces = {name: found["nonce"] for name, found in Elements(html).found if "nonce" in found}
+    assert nonces == {"script": "n-1", "link": "n-1"}
 
 
 def test_nonce_is_read_for_the_script_only() -> None:

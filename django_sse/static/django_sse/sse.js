@@ -469,6 +469,50 @@
     }
   }
 
+  // ---- status ----------------------------------------------------------------------------------------------------
+
+  let stale; // where events were lost: the page is out of date while that is in it
+  let timer;
+  let before; // what had the focus before a button that dismisses
+
+  // A live region speaks when its content changes, so the same is never put there twice.
+  function showStatus() {
+    const state = stale && stale.isConnected ? "stale" : document.documentElement.dataset.sse || "";
+    for (const at of document.querySelectorAll("[data-sse-status]")) {
+      if (at.dataset.state === state) continue;
+      at.dataset.state = state;
+      const templates = [...at.querySelectorAll("[data-sse-state]")];
+      const wanted = templates.filter((template) => template.dataset.sseState === state);
+      const shown = wanted.map((template) => document.importNode(template.content, true));
+      if (templates.length) at.replaceChildren(...templates, ...shown);
+    }
+  }
+
+  // A line that is back within two seconds is not worth a word.
+  addEventListener("sse-state", () => {
+    clearTimeout(timer);
+    timer = setTimeout(showStatus, document.documentElement.dataset.sse === "reconnecting" ? 2000 : 0);
+  });
+
+  addEventListener("sse-reset", (event) => setTimeout(() => {
+    if (!event.defaultPrevented) stale = event.target; // else the page has brought itself up to date
+    showStatus();
+  }));
+
+  addEventListener("focusout", ({ target }) => {
+    if (target.dataset && !target.dataset.sseDismiss) before = target;
+  });
+
+  addEventListener("click", ({ target }) => {
+    if (target.closest("[data-sse-reload]")) location.reload();
+    const button = target.closest("[data-sse-dismiss]");
+    if (!button) return;
+    const item = button.closest(button.dataset.sseDismiss);
+    const next = item.contains(document.activeElement) && before;
+    item.remove();
+    if (next) next.focus();
+  });
+
   // ---- the page's members of hubs ----------------------------------------------------------------------------------
 
   const members = new Set();
