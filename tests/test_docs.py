@@ -622,6 +622,14 @@ def test_every_attribute_is_in_the_reference() -> None:
     assert described(HTML, r"`(\w+)`$") == states
 
 
+def test_every_attribute_that_takes_data_is_in_the_reference() -> None:
+    """The list of harmless attributes is the script's own."""
+    (names,) = re.findall(r"\|(alt\|.*?)\)\)\$", SCRIPT, re.DOTALL)
+    (listed,) = re.findall(r"^\* (`alt`.*?)\n\*", HTML.read_text(), re.MULTILINE | re.DOTALL)
+
+    assert re.findall(r"`(\w+)`", listed) == re.sub(r'[\s"+]', "", names).split("|")
+
+
 def test_reserved_events_are_in_the_references() -> None:
     """What streams send by names of their own is described, for the wire and for pages."""
     sources = [path.read_text() for path in (ROOT / "django_sse" / "streams").glob("*.py")]

@@ -422,19 +422,23 @@ def test_keys(page: Page, site: Site) -> None:
 
 
 def test_ids(page: Page, site: Site) -> None:
-    """An id of the data reaches no element but a child of the same list, whatever selector it looks like."""
+    """An id of the data reaches only a child of the same list, whatever selector it looks like."""
     site.open(
         page,
         """
         <p id="row-x">elsewhere</p>
         <ul><li id="row-1">one</li><li>two</li>
-          <template data-sse-on="attack" data-sse-swap="remove"><li id="row-" data-sse-id="a"></li></template>
-          <template data-sse-on="attack" data-sse-swap="replace"><li id="row-" data-sse-id="a"></li></template>
+          <template data-sse-on="attack" data-sse-swap="remove">
+            <li id="row-" data-sse-id="a"></li>
+          </template>
+          <template data-sse-on="attack" data-sse-swap="replace">
+            <li id="row-" data-sse-id="a"></li>
+          </template>
         </ul>
         """,
     )
     before = of_all(page, "p, ul", "it.outerHTML")
-    looks = ["x", "1,*", "*", "1],li", "\\31 ", "1>*", None, [1], {"a": 1}, "1\x00", ""]
+    looks = ["x", "1, *", "*", "1] , li", "\\31 ", "1 > *", None, [1], {"a": 1}, "1\x00", ""]
     attack(site, *looks)
     site.finish(page)
     assert of_all(page, "p, ul", "it.outerHTML") == before

@@ -5,11 +5,11 @@
  *   <b data-sse-on="price" data-sse-key="latest.bid"></b>      the text of the event's data at that path
  *   <progress data-sse-on="progress"></progress>               the length of a bar, by default the data's "percent"
  *   <a data-sse-on="price" data-sse-attr="href:url title:name.long"></a>    attributes, from the data at these paths
- *   data-sse-swap   text (without it), html, append, prepend, before, after, replace, remove, value, attr:NAME, class:NAME
+ *   data-sse-swap   text (without it), html, append, prepend, before, after, replace, remove, value, attr:X, class:X
  *   data-sse-target a selector of what this is done to, in place of the element itself
  *   data-sse-max    how many children append and prepend leave
- *   <template data-sse-on="..."> is cloned into its parent; data-sse-key and data-sse-attr fill elements of the clone. One
- *   with id="article-" data-sse-id="pk" becomes article-5, in place of the article-5 that its parent has already.
+ *   <template data-sse-on="..."> is cloned into its parent; data-sse-key and data-sse-attr fill elements of the clone.
+ *   One with id="article-" data-sse-id="pk" becomes article-5, in place of the article-5 that its parent has already.
  *
  *   sse.on(name, (data, detail) => ...)   returns its undo       sse.state
  *   sse.connect(url, {lastId}, (data, detail) => ...)   a stream without an element, until close()
@@ -314,7 +314,12 @@
 
   // Known names only: browsers and front ends add attributes that run code, or restyle, every year. An address only
   // where it leads away or shows a picture; and nothing at all where text is code, or what is loaded runs.
-  const harmless = /^((a|area) href|(img|audio|video|source|track|input) src|video poster|(?!(script|style|i?frame|object|embed|link|meta|base) )\S+ ((aria|data)-(?!sse\b)[-a-z\d]+|alt|title|lang|dir|hidden|open|disabled|checked|selected|readonly|required|value|placeholder|label|datetime|min|max|low|high|width|height|x|y|r|cx|cy|d|points))$/;
+  const harmless = new RegExp(
+    "^((a|area) href|(img|audio|video|source|track|input) src|video poster|" +
+      "(?!(script|style|i?frame|object|embed|link|meta|base) )\\S+ (" +
+      "(aria|data)-(?!sse\\b)[-a-z\\d]+|alt|title|lang|dir|hidden|open|disabled|checked|selected|" +
+      "value|placeholder|label|datetime|min|max|width|height|x|y|r|cx|cy|d|points))$",
+  );
 
   function check({ localName }, name) {
     if (!harmless.test(`${localName} ${name}`)) throw new Error(`<${localName}> takes no ${name} from data`);
@@ -329,17 +334,19 @@
     // A bar is as long as the number says; a <progress> without one shows that nobody knows how long it takes.
     const value = parseFloat(text(detail, key || "percent"));
     if (!key) at.max = 100;
-    if (Number.isFinite(value)) at.value = value;
+    if (isFinite(value)) at.value = value;
     else at.removeAttribute("value");
   }
+
+  // As the browser reads it, whatever its case and its control characters.
+  const schemeOf = (href) => Object.assign(document.createElement("a"), { href }).protocol;
 
   function set(at, detail, key, name) {
     check(at, name);
     const value = pick(detail, key);
     const flag = !/^aria/.test(name); // whose true and false are words
     const string = flag && value === true ? "" : text(detail, key);
-    // An address is read as the browser reads it, whatever its case and its control characters.
-    const bad = /(href|src|poster)$/.test(name) && !/^(https?|mailto|tel):$/.test(Object.assign(document.createElement("a"), { href: string }).protocol);
+    const bad = /(href|src|poster)$/.test(name) && !/^(https?|mailto|tel):$/.test(schemeOf(string));
     if (bad || value == null || (flag && value === false)) at.removeAttribute(name);
     else at.setAttribute(name, string);
     if (bad) throw new Error(`${name} may not be ${string}`);
@@ -370,12 +377,15 @@
 
   const items = (list, kind = ":not(template)") => [...list.querySelectorAll(`:scope > ${kind}`)];
 
-  // What carries an id takes the place of the one that the list has, or takes it along; the rest is returned.
-  function renewed(list, content, gone) {
+  // Of what is made for a list, parts with an id take the place of those that it has, or take them along; the rest is
+  // returned.
+  function renewed(list, make, gone) {
+    const content = make(list);
     const parts = [...content.children];
     for (const part of parts) {
       const old = part.id && items(list).find((item) => item.id === part.id);
-      if (old) old.replaceWith(...(gone ? [] : [part]));
+      if (old && gone) old.remove();
+      else if (old) old.replaceWith(part);
     }
     // Where every part has taken an old one's place, only blanks are left, which would pile up.
     if (parts.length && !content.children.length) content.textContent = "";
@@ -385,10 +395,10 @@
   // What is done with nodes, which are made for the list that they go into: a fragment's, a template's, or a line ...
   const swaps = {
     __proto__: null, // "constructor" is none of them
-    append: (at, make) => at.append(renewed(at, make(at))),
-    prepend: (at, make) => at.prepend(renewed(at, make(at))),
-    before: (at, make) => at.before(renewed(at.parentNode, make(at.parentNode))),
-    after: (at, make) => at.after(renewed(at.parentNode, make(at.parentNode))),
+    append: (at, make) => at.append(renewed(at, make)),
+    prepend: (at, make) => at.prepend(renewed(at, make)),
+    before: (at, make) => at.before(renewed(at.parentNode, make)),
+    after: (at, make) => at.after(renewed(at.parentNode, make)),
     replace: (at, make) => at.replaceWith(make(at.parentNode)),
     html: (at, make) => at.replaceChildren(make(at)),
     remove: (at) => at.remove(),
@@ -417,7 +427,7 @@
 
   // One that stood in another may be gone by now.
   function each(found, act) {
-    for (const at of found) if (at.isConnected) attempt(() => keepFocus(() => act(at)));
+    for (const at of found) if (at && at.isConnected) attempt(() => keepFocus(() => act(at)));
   }
 
   function show(element, detail) {
@@ -437,7 +447,7 @@
     each(target ? document.querySelectorAll(target) : [self], (at) => {
       setAll(at, detail, pairs);
       if (give) give(at, detail, key, name);
-      else if (template && !target && /^re/.test(swap)) renewed(at, make(), swap === "remove");
+      else if (template && !target && /^re/.test(swap)) renewed(at, make, swap === "remove");
       else if (given) swaps[swap](at, make);
       const shown = max && /pend/.test(swap) ? items(at) : [];
       while (shown.length > max) (swap === "append" ? shown.shift() : shown.pop()).remove();
@@ -457,7 +467,8 @@
   function put({ target, swap, html }) {
     const template = document.createElement("template"); // scripts that are parsed here never run
     template.innerHTML = trusted("createHTML", html);
-    each(document.querySelectorAll(target), (at) => swaps[swap](at, () => document.importNode(template.content, true)));
+    const make = () => document.importNode(template.content, true);
+    each(document.querySelectorAll(target), (at) => swaps[swap](at, make));
   }
 
   // What a page's own code throws is reported, and never ends the stream.
@@ -596,9 +607,10 @@
       }
       if (state !== me.state) tell((me.state = state));
       if (!event) return;
+      const entry = !/^sse-(open|reset)$/.test(event);
       for (const [hash, segment] of at) {
         const own = positions.get(hash);
-        if (own && !/^sse-(open|reset)$/.test(event) && offset(segment) <= offset(own)) return;
+        if (own && entry && offset(segment) <= offset(own)) return;
         if (!segment) positions.delete(hash);
         else if (!own || event !== "sse-open") positions.set(hash, segment);
       }
@@ -609,7 +621,7 @@
       } catch (error) {
         // Text, then.
       }
-      show({ event, data, raw, id: lastId }, at);
+      show({ event, data, raw, id: lastId }, entry ? at : []);
     }
 
     enter();
@@ -652,7 +664,7 @@
       for (const { member } of streams) {
         for (const [hash, segment] of at) {
           const own = member !== this.member && member.positions.get(hash);
-          if (own && segment && offset(segment) === offset(own) + 1) member.positions.set(hash, segment);
+          if (own && offset(segment) === offset(own) + 1) member.positions.set(hash, segment);
         }
       }
       const type = event.startsWith("sse-") ? event : `sse:${event}`;
