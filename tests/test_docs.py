@@ -614,8 +614,8 @@ def test_every_attribute_is_in_the_reference() -> None:
     read = set(re.findall(r"data-sse-\w+", SCRIPT))
     tables = "".join(re.findall(r"const (?:swaps|puts) = \{(.*?)\n  \};", SCRIPT, re.DOTALL))
     swaps = set(re.findall(r"^ {4}([a-z]+): ", tables, re.MULTILINE))
-    turns = "".join(re.findall(r"turn\((.*)\)", SCRIPT))
-    states = set(re.findall(r'"(\w+)"', turns))
+    (worst,) = re.findall(r"const worst = \[(.*?)\]", SCRIPT)
+    states = set(re.findall(r'"(\w+)"', worst))
 
     assert described(HTML, r"`(data-sse-\w+)`$") == read
     assert described(HTML, r"\| `(\w+)(?::NAME)?` \|") == swaps

@@ -67,8 +67,8 @@
       for (;;) {
         const { done, value } = await reader.read();
         if (done) return tell("end");
-        tell("alive");
         parse(decoder.decode(value, { stream: true }));
+        tell("alive"); // by the limit that the opening names
       }
     })().catch(() => tell("end"));
     return () => abort.abort();
@@ -79,8 +79,8 @@
     const source = new EventSource(`${url}&envelope=1`);
     source.onmessage = ({ data, lastEventId }) => {
       const { e, d } = JSON.parse(data);
-      tell("alive");
       tell("hear", e, e === "sse-heartbeat" ? undefined : d, lastEventId);
+      tell("alive");
     };
     source.onerror = () => tell("end");
     return () => source.close();
@@ -499,12 +499,6 @@
     }
   }
 
-  // A line that is back within two seconds is not worth a word.
-  addEventListener("sse-state", () => {
-    clearTimeout(timer);
-    timer = setTimeout(showStatus, document.documentElement.dataset.sse === "reconnecting" ? 2000 : 0);
-  });
-
   addEventListener("sse-reset", (event) => setTimeout(() => {
     if (!event.defaultPrevented) stale = event.target; // else the page has brought itself up to date
     showStatus();
@@ -688,6 +682,9 @@
     const worst = ["denied", "closed", "reconnecting", "connecting", "open"].find((state) => states.includes(state));
     if (worst) document.documentElement.dataset.sse = worst;
     else delete document.documentElement.dataset.sse;
+    // A line that is back within two seconds is not worth a word.
+    clearTimeout(timer);
+    timer = setTimeout(showStatus, worst === "reconnecting" ? 2000 : 0);
   }
 
   // ---- the page --------------------------------------------------------------------------------------------------
