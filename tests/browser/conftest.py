@@ -12,6 +12,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
+from tests.browser.proxy import Proxy
 from tests.servers.process import Serve, ServerProcess
 
 ARGUMENTS = (
@@ -118,6 +119,29 @@ def site(site_server: ServerProcess) -> Iterator[Site]:
     """Give the test a part of the site."""
     yield Site(base_url=site_server.base_url)
     print(site_server.tail())  # pytest shows it where the test failed
+
+
+@pytest.fixture(scope="package")
+def brisk_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """Serve the site with a heart that beats every second."""
+    log = tmp_path_factory.mktemp("brisk") / "log"
+    environment = {"SITE_SSE": json.dumps({"HEARTBEAT": 1})}
+    with ServerProcess(kind="daphne", log=log, environment=environment, **SITE) as server:
+        yield server
+
+
+@pytest.fixture
+def proxy(brisk_server: ServerProcess) -> Iterator[Proxy]:
+    """Put a proxy before the brisk site."""
+    with Proxy(brisk_server.port) as proxy:
+        yield proxy
+    print(brisk_server.tail())
+
+
+@pytest.fixture
+def proxied(proxy: Proxy) -> Site:
+    """Give the test a part of the brisk site, behind its proxy."""
+    return Site(base_url=proxy.base_url)
 
 
 @pytest.fixture
