@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,8 +10,9 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect, sync_playwright
 
+from tests.browser.everyday import everyday_chromium
 from tests.browser.proxy import Proxy
 from tests.servers.process import Serve, ServerProcess
 
@@ -28,26 +29,47 @@ SITE: Any = {
 BAD = {"error", "warning"}
 #: Milliseconds that Playwright waits for what must come.
 PATIENCE = 10_000
+NewTab = Callable[[], Page]
 expect.set_options(timeout=PATIENCE)
 
 
 # One for the package, not for the session: while it lives, Playwright's event loop counts as running in this
 # thread, and asynchronous tests elsewhere could not start theirs.
 @pytest.fixture(scope="package")
-def chromium() -> Iterator[Browser]:
-    """Start this machine's Chromium, without a window."""
+def playwright() -> Iterator[Playwright]:
+    """Start Playwright."""
+    with sync_playwright() as playwright:
+        yield playwright
+
+
+@pytest.fixture(scope="package")
+def program() -> str:
+    """Find this machine's Chromium."""
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:
         pytest.fail("there is no chromium here: install it (on Debian: apt-get install chromium)")
-    with sync_playwright() as playwright:
-        # Playwright switches the back/forward cache off; people have it on.
-        browser = playwright.chromium.launch(
-            executable_path=program,
-            args=ARGUMENTS,
-            ignore_default_args=["--disable-back-forward-cache"],
-        )
-        yield browser
-        browser.close()
+    return program
+
+
+@pytest.fixture(scope="package")
+def chromium(playwright: Playwright, program: str) -> Iterator[Browser]:
+    """Start Chromium, without a window."""
+    # Playwright switches the back/forward cache off; people have it on.
+    browser = playwright.chromium.launch(
+        executable_path=program, args=ARGUMENTS, ignore_default_args=["--disable-back-forward-cache"]
+    )
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="package")
+def everyday_browser(
+    playwright: Playwright, program: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[BrowserContext]:
+    """Start a Chromium that hides tabs in the background."""
+    with everyday_chromium(playwright, program, ARGUMENTS, tmp_path_factory.mktemp("profile")) as context:
+        context.set_default_timeout(PATIENCE)
+        yield context
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +177,16 @@ def context(chromium: Browser) -> Iterator[BrowserContext]:
 def complaints() -> list[str]:
     """List what the pages complain of; a test that expects complaints takes them out."""
     return []
+
+
+@pytest.fixture
+def everyday(everyday_browser: BrowserContext, proxy: Proxy, complaints: list[str]) -> Iterator[NewTab]:
+    """Return `everyday()`: it opens a tab, in front of the others, which may not complain."""
+    everyday_browser.clear_cookies()
+    yield lambda: new_page(everyday_browser, complaints)
+    for page in everyday_browser.pages[1:]:
+        page.close()
+    assert complaints == []
 
 
 @pytest.fixture

@@ -12,5 +12,6 @@ ROOT_URLCONF = "tests.browser.site.urls"
 # Who is signed in stands in the cookie alone, so the site needs no tables.
 SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
 AUTHENTICATION_BACKENDS = ["tests.browser.site.accounts.Everybody"]
+STATIC_URL = os.environ.get("SITE_STATIC_URL", STATIC_URL)  # noqa: F405
 
 DJANGO_SSE = {"RETRY": 0.1, **json.loads(os.environ.get("SITE_SSE", "{}"))}
