@@ -7,7 +7,7 @@ import pytest
 
 from tests.browser.conftest import Site
 from tests.browser.firefox.connection import Connection
-from tests.browser.firefox.pages import Page, Profile
+from tests.browser.firefox.pages import PATIENCE, Page, Profile
 from tests.browser.firefox.process import Firefox
 
 
@@ -57,6 +57,7 @@ def texts(page: Page, selector: str) -> list[str]:
     return found
 
 
-def wait_for_state(page: Page, state: str) -> None:
+def wait_for_state(page: Page, state: str, *, within: float = PATIENCE) -> None:
     """Wait until a page shows this state of its streams."""
-    page.wait_for_function("(state) => document.documentElement.dataset.sse === state", state)
+    is_shown = "(state) => document.documentElement.dataset.sse === state"
+    page.wait_for_function(is_shown, state, within=within)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.browser.firefox.connection import Connection
+from tests.browser.firefox.connection import CommandError, Connection
 
 #: Seconds that a tab waits for what must come.
 PATIENCE = 10.0
@@ -65,11 +65,18 @@ class Page:
     def wait_for_function(self, expression: str, argument: object = None, *, within: float = PATIENCE) -> Any:
         """Ask the page until the answer is true, and return it; raise TimeoutError after `within` seconds."""
         deadline = time.monotonic() + within
-        while not (answer := self.evaluate(expression, argument)):
+        while not (answer := self._ask(expression, argument)):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"not true within {within} s: {expression} ({argument!r})")
             time.sleep(0.01)
         return answer
+
+    def _ask(self, expression: str, argument: object) -> Any:
+        # Between two pages nobody may be there to answer.
+        try:
+            return self.evaluate(expression, argument)
+        except CommandError:
+            return None
 
 
 @dataclass(slots=True, eq=False)

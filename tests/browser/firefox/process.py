@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -90,19 +91,13 @@ class Firefox:
         return self._connection
 
     def stop(self) -> None:
-        """End its processes, those that do not listen to SIGTERM by SIGKILL."""
+        """End its processes at once: nothing that they have is wanted any more."""
         if self._connection is not None:
             self._connection.close()
-        if self._process is None:
-            return
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            try:
-                os.killpg(self._process.pid, number)
-            except ProcessLookupError:
-                break
-            if becomes_true(self._is_gone, within=5):
-                break
-        self._process.wait(5)
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
 
     def tail(self) -> str:
         """Return the end of what it said."""
@@ -120,15 +115,6 @@ class Firefox:
         if not found:
             raise StartError(f"firefox did not listen within {within:.0f} s; it said:\n{self.tail()}")
         return int(found[1])
-
-    def _is_gone(self) -> bool:
-        if self._process is None or self._process.poll() is None:
-            return False
-        try:
-            os.killpg(self._process.pid, 0)
-        except ProcessLookupError:
-            return True
-        return False
 
     def __enter__(self) -> Connection:
         return self.start()
