@@ -37,6 +37,7 @@ from django_sse.wire import Message, Parser
 from tests import policies
 from tests.policies import SENDERS, policy_of
 from tests.servers.process import ROOT, ServerProcess
+from tests.servers.redis import RedisServer
 
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
@@ -46,6 +47,10 @@ PYTHON = DOCS / "reference" / "python.md"
 HTML = DOCS / "reference" / "html.md"
 WIRE = DOCS / "reference" / "wire.md"
 JINJA = DOCS / "how-to" / "jinja.md"
+SERVERS = DOCS / "how-to" / "servers.md"  # whose examples are run by tests/servers/test_nginx.py
+#: How-to pages that add to the project of the tutorial.
+GUIDES = [DOCS / "how-to" / f"{name}.md" for name in ("transactions", "tests")]
+REDIS = DOCS / "how-to" / "redis.md"
 DOCUMENTS = [README, *sorted(DOCS.rglob("*.md"))]
 
 SCRIPT = (ROOT / "django_sse" / "static" / "django_sse" / "sse.js").read_text()
@@ -568,6 +573,47 @@ def test_arguments_are_those_of_the_code(public: Callable[..., Any]) -> None:
     assert ast.unparse(ast.parse(f"def f({shown}): ...")) == ast.unparse(ast.parse(f"def f{plain}: ..."))
 
 
+# -- how-to -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=[guide.stem for guide in GUIDES])
+def test_the_examples_of_a_how_to_run(guide: Path, tutorial: Path, tmp_path: Path) -> None:
+    """Its files stand in the tutorial's project, its other examples run there, and so do its tests."""
+    folder = shutil.copytree(tutorial, tmp_path / "site")
+    follow(guide, folder)
+    examples = [block.text for block in blocks(guide) if block.language == "python" and block.path is None]
+    run = manage(folder, "-c", RUN_EXAMPLES, stdin=json.dumps(examples))
+    assert run.returncode == 0, run.stderr
+
+    written = [block.text for block in blocks(guide) if block.path == "board/tests.py"]
+    if written:
+        count = len(re.findall(r"def test_", "".join(written)))
+        tested = manage(folder, "manage.py", "test")
+        assert f"Ran {count} tests" in tested.stderr
+        assert tested.returncode == 0, tested.stderr
+
+
+@pytest.mark.servers
+def test_redis_takes_one_setting(
+    tutorial: Path, tmp_path: Path, visit: Visit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what the how-to adds the checks are content, and an open page hears what a shell sends."""
+    with RedisServer(directory=tmp_path / "redis") as redis:
+        monkeypatch.setenv("REDIS_URL", redis.url)
+        folder = shutil.copytree(tutorial, tmp_path / "site")
+        follow(REDIS, folder)
+        programs = [words for block in blocks(REDIS) if block.language == "sh" for words in commands(block)]
+        (check,) = [words for words in programs if "check" in words]
+        (send,) = [words for words in programs if "sse_send" in words]
+
+        assert "django_sse." not in manage(folder, *check[1:]).stderr
+        with runserver(folder) as server, visit(server).stream("/events/?topic=board") as messages:
+            assert next(messages).name == "sse-open"
+            sent = manage(folder, *send[1:])
+            assert sent.returncode == 0, sent.stderr
+            assert next(messages).text == '{"text":"From a shell"}'
+
+
 # -- the other references ---------------------------------------------------------------------------
 
 
@@ -593,15 +639,16 @@ def test_every_option_of_a_history_is_in_the_reference(history: type[BaseHistory
     assert {name: ast.literal_eval(default) for name, default in shown.items()} == expected
 
 
-def test_the_examples_of_the_settings_are_accepted(settings: ProjectSettings) -> None:
+@pytest.mark.parametrize("document", [SETTINGS, REDIS], ids=["settings", "redis"])
+def test_the_examples_of_the_settings_are_accepted(document: Path, settings: ProjectSettings) -> None:
     """Each is a configuration that works."""
-    examples = [block for block in blocks(SETTINGS) if block.language == "python"]
+    examples = [block for block in blocks(document) if block.language == "python"]
     assert examples
     for example in examples:
         names: dict[str, Any] = {}
         exec(example.text, names)
         settings.DJANGO_SSE = {}
-        for name in names.keys() - {"__builtins__"}:
+        for name in filter(str.isupper, names):
             setattr(settings, name, names[name])
         given = names.get("DJANGO_SSE", settings.DJANGO_SSE)
 
@@ -710,4 +757,4 @@ def test_every_python_example_is_run() -> None:
         document for document in DOCUMENTS if any(block.language == "python" for block in blocks(document))
     }
 
-    assert with_python == {README, TUTORIAL, SETTINGS, PYTHON, JINJA, policies.PAGE}
+    assert with_python == {README, TUTORIAL, SETTINGS, PYTHON, JINJA, policies.PAGE, *GUIDES, REDIS, SERVERS}
