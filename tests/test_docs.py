@@ -23,6 +23,8 @@ import httpx
 import pytest
 from django.template.utils import EngineHandler
 from django.test import RequestFactory
+from django.core.management import load_command_class
+from django.core.management.base import BaseCommand
 from django.utils.module_loading import import_string
 from pytest_django import Settings as ProjectSettings
 
@@ -33,6 +35,7 @@ from django_sse.history import BaseHistory, MemoryHistory, get_history
 from django_sse.history.redis import RedisHistory
 from django_sse.positions import Cursor
 from django_sse.responses import HEADERS
+from django_sse.templatetags import sse as sse_tags
 from django_sse.wire import Message, Parser
 from tests import policies
 from tests.policies import SENDERS, policy_of
@@ -47,9 +50,11 @@ PYTHON = DOCS / "reference" / "python.md"
 HTML = DOCS / "reference" / "html.md"
 WIRE = DOCS / "reference" / "wire.md"
 JINJA = DOCS / "how-to" / "jinja.md"
+COMMANDS = DOCS / "reference" / "commands.md"
 SERVERS = DOCS / "how-to" / "servers.md"  # whose examples are run by tests/servers/test_nginx.py
 #: How-to pages that add to the project of the tutorial.
-GUIDES = [DOCS / "how-to" / f"{name}.md" for name in ("transactions", "tests")]
+NAMES = ("transactions", "tests", "from-django-eventstream", "from-channels-websockets")
+GUIDES = [DOCS / "how-to" / f"{name}.md" for name in NAMES]
 REDIS = DOCS / "how-to" / "redis.md"
 DOCUMENTS = [README, *sorted(DOCS.rglob("*.md"))]
 
@@ -525,10 +530,10 @@ def test_every_public_name_is_in_the_reference() -> None:
         elif kind not in {"method", "attribute"}:
             by_module.setdefault(module, set()).add(name)
 
-    assert by_module["django_sse"] == set(django_sse.__all__)
     for name, names in by_module.items():
         module_itself = import_module(name)
         assert {one for one in names if not hasattr(module_itself, one)} == set(), name
+        assert names == set(getattr(module_itself, "__all__", names)), name
 
 
 @pytest.mark.parametrize(
@@ -585,12 +590,56 @@ def test_the_examples_of_a_how_to_run(guide: Path, tutorial: Path, tmp_path: Pat
     run = manage(folder, "-c", RUN_EXAMPLES, stdin=json.dumps(examples))
     assert run.returncode == 0, run.stderr
 
+    checked = manage(folder, "manage.py", "check")
+    assert checked.returncode == 0, checked.stderr
+    modules = {block.path for block in blocks(guide) if block.language == "python" and block.path}
+    for module in modules - {"mysite/settings.py"}:
+        imported = manage(folder, "manage.py", "shell", "-c", f"import {module[:-3].replace('/', '.')}")
+        assert imported.returncode == 0, imported.stderr
     written = [block.text for block in blocks(guide) if block.path == "board/tests.py"]
     if written:
         count = len(re.findall(r"def test_", "".join(written)))
         tested = manage(folder, "manage.py", "test")
         assert f"Ran {count} tests" in tested.stderr
         assert tested.returncode == 0, tested.stderr
+
+
+@pytest.mark.servers
+def test_a_room_without_websockets(tutorial: Path, tmp_path: Path, visit: Visit) -> None:
+    """What somebody says in the how-to's room is heard there, and nobody hears who is not signed in."""
+    folder = shutil.copytree(tutorial, tmp_path / "site")
+    follow(DOCS / "how-to" / "from-channels-websockets.md", folder)
+    with runserver(folder) as server:
+        ada = visit(server, ada=True)
+        (address,) = re.findall(r'<sse-stream src="([^"]+)"', ada.get("/rooms/5/").text)
+        with ada.stream(unescape(address)) as messages:
+            assert json.loads(next(messages).text)["topics"] == ["user.1", "room.5"]
+            form = {"csrfmiddlewaretoken": ada.cookies["csrftoken"], "text": "Hello"}
+            assert ada.post("/rooms/5/say/", data=form).status_code == httpx.codes.NO_CONTENT
+            said = next(messages)
+        stranger = visit(server).get("/events/?topic=room.5")
+
+    assert (said.name, json.loads(said.text)) == ("said", {"who": "ada", "text": "Hello"})
+    assert stranger.status_code == httpx.codes.UNAUTHORIZED
+
+
+@pytest.mark.servers
+def test_the_addresses_of_who_comes_from_django_eventstream(
+    tutorial: Path, tmp_path: Path, visit: Visit
+) -> None:
+    """The views follow their topics, the rules say yes and no, and an old id is told by one reset."""
+    folder = shutil.copytree(tutorial, tmp_path / "site")
+    follow(DOCS / "how-to" / "from-django-eventstream.md", folder)
+    with runserver(folder) as server:
+        followed = {}
+        for path in ("/news/events/", "/objects/5/events/", "/events/?topic=news&topic=room-5"):
+            with visit(server).stream(path) as messages:
+                followed[path] = json.loads(next(messages).text)["topics"]
+        with visit(server).stream("/news/events/", last_event_id="news:17") as messages:
+            names = [next(messages).name, next(messages).name]
+
+    assert list(followed.values()) == [["news"], ["object-5"], ["news"]]
+    assert names == ["sse-open", "sse-reset"]
 
 
 @pytest.mark.servers
@@ -637,6 +686,37 @@ def test_every_option_of_a_history_is_in_the_reference(history: type[BaseHistory
 
     assert all(f"`{name}`" in section and expected.pop(name) is None for name in servers)
     assert {name: ast.literal_eval(default) for name, default in shown.items()} == expected
+
+
+def test_every_command_is_in_the_reference() -> None:
+    """The commands and their arguments are those of the code, none missing and none made up."""
+    folder = ROOT / "django_sse" / "management" / "commands"
+    names = [path.stem for path in sorted(folder.glob("sse_*.py"))]
+    _, *sections = re.split(r"^## ", COMMANDS.read_text(), flags=re.MULTILINE)
+    djangos = {action.dest for action in BaseCommand().create_parser("manage.py", "any")._actions}
+
+    assert [section.partition("\n")[0] for section in sections] == names
+    for name, section in zip(names, sections, strict=True):
+        parser = load_command_class("django_sse", name).create_parser("manage.py", name)
+        own = [action for action in parser._actions if action.dest not in djangos]
+        expected = [action.option_strings[0] if action.option_strings else action.dest for action in own]
+        assert sorted(re.findall(r"^`([^`]+)`$", section, re.MULTILINE)) == sorted(expected)
+
+
+def test_the_list_of_rules_is_as_shown(tutorial: Path) -> None:
+    """The command's output in the reference is that of the tutorial's project."""
+    (shown,) = [block.text for block in blocks(COMMANDS) if block.text.startswith("user.<pk>")]
+
+    assert manage(tutorial, "manage.py", "sse_topics").stdout == shown
+
+
+def test_every_tag_is_in_the_reference() -> None:
+    """Each tag is described, and no document speaks of one that there is not."""
+    spoken = {tag for path in DOCUMENTS for tag in re.findall(r"\{% (sse\w*)", path.read_text())}
+    in_reference = set(re.findall(r"`\{% (\w+)", HTML.read_text()))
+
+    assert spoken == set(sse_tags.register.tags)
+    assert spoken <= in_reference
 
 
 @pytest.mark.parametrize("document", [SETTINGS, REDIS], ids=["settings", "redis"])

@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 import os
+import re
 import socket
 import threading
 from contextlib import closing
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import appends, contenders, deliveries, drops, report, sends, staleness
+from tests.bench import appends, contenders, deliveries, drops, report, sends, staleness, topics
 from tests.bench.fleet import Fleet, FleetError
 from tests.bench.sites import sender
 from tests.bench.sites.order import text_of
@@ -33,6 +34,14 @@ def test_appends(capsys: pytest.CaptureFixture[str]) -> None:
     appends.main(["--events=1000", "--rounds=1"])
 
     assert capsys.readouterr().out.count("events/s\n") == 5
+
+
+def test_topics(capsys: pytest.CaptureFixture[str]) -> None:
+    """A short run has a line for each way to keep them; small nodes take less memory."""
+    topics.main(["--topics=2000", "--rounds=1"])
+
+    usual, small = re.findall(r": ([\d,]+) bytes a topic", capsys.readouterr().out)
+    assert int(small.replace(",", "")) < int(usual.replace(",", ""))
 
 
 def test_sends(capsys: pytest.CaptureFixture[str]) -> None:
