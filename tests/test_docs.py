@@ -21,10 +21,10 @@ from typing import Any, TypeVar
 
 import httpx
 import pytest
-from django.template.utils import EngineHandler
-from django.test import RequestFactory
 from django.core.management import load_command_class
 from django.core.management.base import BaseCommand
+from django.template.utils import EngineHandler
+from django.test import RequestFactory
 from django.utils.module_loading import import_string
 from pytest_django import Settings as ProjectSettings
 
