@@ -50,6 +50,7 @@ PYTHON = DOCS / "reference" / "python.md"
 HTML = DOCS / "reference" / "html.md"
 WIRE = DOCS / "reference" / "wire.md"
 JINJA = DOCS / "how-to" / "jinja.md"
+ARCHITECTURE = DOCS / "explanation" / "architecture.md"
 COMMANDS = DOCS / "reference" / "commands.md"
 SERVERS = DOCS / "how-to" / "servers.md"  # whose examples are run by tests/servers/test_nginx.py
 #: How-to pages that add to the project of the tutorial.
@@ -810,6 +811,15 @@ def test_policies_are_as_they_are_shown(sender: str) -> None:
         "require-trusted-types-for 'script'",
         "trusted-types django-sse",
     }
+
+
+def test_every_module_has_its_floor() -> None:
+    """The house that the architecture shows has the modules of the contract, each once."""
+    contract = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]
+    modules = [module for layer in contract["layers"] for module in layer.split(" | ")]
+    house = ARCHITECTURE.read_text().partition("## The house")[2]
+
+    assert sorted(re.findall(r"`(\w+)`", house)) == sorted(modules)
 
 
 def test_the_headers_are_those_of_a_stream() -> None:
