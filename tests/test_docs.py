@@ -386,6 +386,42 @@ def test_readme_points_at_what_is_there() -> None:
     assert set(re.findall(r'pip install "\.\[(\w+)\]"', text)) <= set(extras)
 
 
+def test_readme_shows_what_was_measured() -> None:
+    """Each row of its tables of speed and faults has the figures of the page that tells how."""
+    speed, faults = (DOCS / "explanation" / name for name in ("performance.md", "promise.md"))
+    sections = README.read_text().partition("## Measured")[2].partition("## Beside")[0].split("\n\n")
+    tables = [_rows(section) for section in sections if section.startswith("| ")]
+    measured = {
+        row[0]: row for row in reversed(_rows(speed.read_text())) if len(row) == 14
+    }  # the first table
+
+    for name, *figures in tables[0]:
+        row = measured[README_NAMES.get(name, name.strip("*"))]
+        assert [row[1], row[6], row[9], row[10]] == figures, name
+    assert [row for row in tables[1] if row not in _rows(faults.read_text())] == []
+
+
+#: What the README calls servers in words of its own.
+README_NAMES = {
+    "bare ASGI, the limit in Python": "bare ASGI",
+    "django_sse, under Django's own handler": "django_sse, plain",
+}
+
+
+def _rows(text: str) -> list[list[str]]:
+    """Return the cells of a text's tables, without heads."""
+    lines = [line for line in text.splitlines() if line.startswith("| ") and set(line) != set("| -")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_readme_leads_to_every_page() -> None:
+    """Every document is one step away."""
+    linked = set(re.findall(r"\]\(([^)#]+)", README.read_text()))
+    pages = {str(page.relative_to(ROOT)) for page in DOCS.rglob("*.md")}
+
+    assert pages - linked == {"docs/index.md"}
+
+
 def test_the_changelog_begins_with_this_version() -> None:
     """Its newest section is that of the package's version, which pyproject.toml has too."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
