@@ -1,4 +1,4 @@
-# Sourced by tests/run and testproject/run: finds a Python, keeps a virtual environment.
+# Sourced by tests/run, testproject/run and tests/javascript/build: finds a Python, keeps environments.
 # shellcheck shell=bash
 
 # Print the interpreter of the first of these versions that is here and can make environments.
@@ -27,5 +27,15 @@ keep_environment() {
             "$directory/bin/python" -m pip install --quiet --upgrade pip && # --group came with 25.1
             "$directory/bin/python" -m pip install --quiet --disable-pip-version-check "$@" &&
             printf '%s\n' "$wanted" >"$directory/.installed"
+    fi
+}
+
+# keep_packages DIRECTORY: install from npm what its lock file says; only when that changed.
+keep_packages() {
+    local wanted
+    wanted="$(node -v) $(cksum <"$1/package-lock.json")"
+    if [ "$(cat "$1/node_modules/.installed" 2>/dev/null)" != "$wanted" ]; then
+        npm ci --prefix "$1" --loglevel error --no-audit --no-fund --prefer-offline >/dev/null &&
+            printf '%s\n' "$wanted" >"$1/node_modules/.installed"
     fi
 }
