@@ -34,11 +34,12 @@ def files(folder: Path) -> Iterator[str]:
 
 
 def test_the_wheel_has_every_file_of_the_package(unpacked: Path) -> None:
-    """Modules, scripts, templates and migrations are there, down to the marker of the types."""
+    """Modules, scripts, templates and migrations are there, down to the markers of the types."""
     packed = set(files(unpacked / "django_sse"))
 
     assert packed == set(files(ROOT / "django_sse"))
-    assert packed >= {"py.typed", "static/django_sse/sse.js", "static/django_sse/vendor/eventsource.min.js"}
+    scripts = {"sse.js", "sse.min.js", "sse.d.ts", "vendor/eventsource.min.js"}
+    assert packed >= {"py.typed", *(f"static/django_sse/{name}" for name in scripts)}
 
 
 def test_the_wheel_has_nothing_else(unpacked: Path) -> None:
