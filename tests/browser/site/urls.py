@@ -2,7 +2,7 @@
 
 from django.urls import include, path
 
-from tests.browser.site import views
+from tests.browser.site import examples, views
 
 urlpatterns = [
     path("favicon.ico", views.nothing),
@@ -14,5 +14,7 @@ urlpatterns = [
     path("closing/<str:topic>/", views.closing),
     path("streams/<str:topic>/", views.streams),
     path("closings/<str:topic>/", views.closings),
+    path("examples/<str:name>/<str:topic>/", examples.example),
+    path("order-count/", examples.order_count, name="order-count"),
     path("events/", include("django_sse.urls")),
 ]
