@@ -2,7 +2,7 @@
 
 from django.urls import include, path
 
-from tests.browser.site import examples, views
+from tests.browser.site import examples, policies, views
 
 urlpatterns = [
     path("favicon.ico", views.nothing),
@@ -15,6 +15,7 @@ urlpatterns = [
     path("streams/<str:topic>/", views.streams),
     path("closings/<str:topic>/", views.closings),
     path("examples/<str:name>/<str:topic>/", examples.example),
+    path("policies/<str:topic>/", policies.page),
     path("order-count/", examples.order_count, name="order-count"),
     path("events/", include("django_sse.urls")),
 ]
