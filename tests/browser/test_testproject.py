@@ -7,11 +7,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from typing import Literal
 
 import httpx
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from tests.browser.axe import violations
 from tests.browser.conftest import wait_for_state
 from tests.servers.process import ROOT, ServerProcess
 
@@ -232,3 +234,27 @@ def test_hostile_reports(page: Page, demo: ServerProcess) -> None:
         expect(process.locator(f'[data-field="{name}"]')).to_contain_text(hostile)
     expect(process.locator("img, script")).to_have_count(0)
     expect(page).not_to_have_title("executed")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_accessible(
+    page: Page, demo: ServerProcess, editor: Client, scheme: Literal["light", "dark"]
+) -> None:
+    """A checker finds nothing wrong with the pages: for nobody and for a user, by day and by night."""
+    page.emulate_media(color_scheme=scheme)
+    page.goto(demo.base_url)
+    wait_for_state(page, "open")
+    assert violations(page) == []
+
+    sign_in(page, demo, "Grace")
+    editor.submit("/", action="/notes/", to="grace", text="For Grace.")
+    editor.submit("/admin/demo/article/add/", title="For everybody")
+    expect(headlines(page).first).to_have_text("For everybody")
+    expect(notes(page)).not_to_have_count(0)
+    assert violations(page) == []
+
+    page.get_by_role("link", name="A long job").click()
+    wait_for_state(page, "open")
+    page.get_by_role("button", name="Start a job").click()
+    expect(page.get_by_role("progressbar")).not_to_have_count(0)
+    assert violations(page) == []
