@@ -24,7 +24,7 @@
   // ---- cursors: "1~hash.offset.tag~...", a segment for each topic ------------------------------------------------
 
   const segments = (id) => new Map([...(id || "").matchAll(/~(([\w-]{8})\.\d+\.[\da-f]{10})/g)].map(([, it, hash]) => [hash, it]));
-  const cursor = (positions) => (positions.size ? ["1", ...positions.values()].join("~") : "");
+  const cursor = (its) => (its.length ? ["1", ...its].join("~") : "");
   const offset = (segment) => +segment.split(".")[1];
 
   // ---- transport: one attempt to read a stream, which tells what becomes of it -------------------------------------
@@ -53,10 +53,9 @@
     };
   }
 
-  function readByFetch(url, id, tell) {
-    const abort = new AbortController();
-    (async () => {
-      const { status, redirected, headers, body } = await fetch(url, { signal: abort.signal, cache: "no-store" });
+  async function readByFetch(url, id, signal, tell) {
+    try {
+      const { status, redirected, headers, body } = await fetch(url, { signal, cache: "no-store" });
       if (status !== 200 || !/^text\/event-stream/i.test(headers.get("Content-Type"))) {
         // A page instead of a stream, behind a redirect: somebody wants a login.
         return tell("end", redirected && status === 200 ? 401 : status, headers.get("Retry-After"));
@@ -66,16 +65,18 @@
       const reader = body.getReader();
       for (;;) {
         const { done, value } = await reader.read();
-        if (done) return tell("end");
+        if (done) break;
         parse(decoder.decode(value, { stream: true }));
         tell("alive"); // by the limit that the opening names
       }
-    })().catch(() => tell("end"));
-    return () => abort.abort();
+    } catch (error) {
+      // The network's, which say nothing more.
+    }
+    tell("end");
   }
 
   // EventSource hears only names that it was told, and no heartbeat: it is given all of them as messages.
-  function readByEventSource(url, id, tell) {
+  function readByEventSource(url, id, signal, tell) {
     const source = new EventSource(`${url}&envelope=1`);
     source.onmessage = ({ data, lastEventId }) => {
       const { e, d } = JSON.parse(data);
@@ -83,80 +84,81 @@
       tell("alive");
     };
     source.onerror = () => tell("end");
-    return () => source.close();
+    signal.onabort = () => source.close();
   }
 
   // ---- the hub: one stream for the members of one address, in the page or in the worker ---------------------------
 
   let polyfilled = false;
 
-  function makeHub(address) {
+  // Without members, it keeps its stream for some time: from one page to the next.
+  function makeHub(address, linger) {
     const members = new Set(); // each with post(message) and its topics
-    const waiting = new Set(); // those that get the next sse-open
     let asked = []; // the topics that the stream was asked for
-    let names = []; // [topic hash, topic] of those that it follows
-    let opening; // the data of the open stream's sse-open; none while there is none
-    let positions = new Map(); // topic hash -> segment: what was heard
+    let names; // topic hash -> topic, of those that it follows
+    let trails = new Map(); // topic hash -> [segment, message] of what was heard last, the newest first
     let lastId = "";
-    let ring = []; // [topic hash, segment, message]: the last ones, for members that join late
+    let opening; // the data of the open stream's sse-open; none while there is none
     let state = "connecting";
     let tries = 0;
     let silent = 0; // attempts without a first byte; after an odd number by EventSource
     let retry = 1000; // ms
     let limit = 45000; // ms without a sign of life
-    let stop; // ends the present attempt
-    let told; // what it tells by
-    let timer;
-    let watching;
+    let reading; // aborts the present attempt
+    let timer; // of the next attempt, or of this one's silence; none while it is not to go on
     let lingering;
+
+    const newest = (hash) => trails.has(hash) && trails.get(hash)[0][0];
+
+    // What nobody has asked for by name is everybody's: the user's own topic, the topics of a view.
+    const wants = ({ topics }, hash) => topics.includes(names.get(hash)) || !asked.includes(names.get(hash));
 
     // It is answered at once. One that joins again only asks for that.
     function join(member, topics, id) {
       member.post({});
       if (members.has(member)) return;
       const missed = [];
-      let again = !(stop || timer) || topics.some((topic) => !asked.includes(topic));
+      let again = !timer || topics.some((topic) => !asked.includes(topic));
       members.add(member);
       member.topics = topics;
-      waiting.add(member);
       clearTimeout(lingering);
-      if (!positions.size) lastId = id || "";
+      if (!trails.size) lastId = id || "";
       for (const [hash, segment] of segments(id)) {
-        const own = positions.get(hash);
-        const place = ring.findIndex((it) => it[1] === segment) + 1;
-        if (!own) positions.set(hash, segment);
-        else if (offset(segment) > offset(own)) {
+        const trail = trails.get(hash) || [];
+        const place = trail.findIndex(([it]) => it === segment);
+        if (place >= 0) missed.unshift(...trail.slice(0, place));
+        else if (offset(segment) > offset(newest(hash) || segment)) {
           // It waits for the stream. If that stays behind, it is for the server to say what became of the history.
-          setTimeout(() => offset(positions.get(hash)) < offset(segment) && part(member), 15000);
-        } else if (place) missed.push(...ring.slice(place).filter((it) => it[0] === hash));
-        else if (own !== segment) {
-          // Further back than the ring: all go back, and skip what they have.
-          forget(hash);
-          positions.set(hash, segment);
-          again = true;
+          setTimeout(() => offset(newest(hash) || segment) < offset(segment) && part(member), 15000);
+        } else if (again || !opening || trail.length) {
+          // Further back than the trail: all go back, and skip what they have. (An open stream was refused the rest.)
+          trails.set(hash, [[segment]]);
+          again = again || reading;
         }
       }
       if (again) plan(10);
       else if (opening) welcome(member);
-      for (const it of missed) member.post(it[2]);
+      for (const [, message] of missed.reverse()) member.post(message);
     }
 
-    function leave(member, linger) {
-      waiting.delete(member);
+    function leave(member) {
       members.delete(member);
       if (!members.size) lingering = setTimeout(close, linger);
     }
 
     // From now on it has a stream of its own.
     function part(member) {
-      if (!members.has(member)) return;
-      leave(member, 0);
-      member.post({ alone: true });
+      if (members.delete(member)) member.post({ state: "alone" });
+    }
+
+    function wait(delay, act) {
+      clearTimeout(timer);
+      timer = setTimeout(act, Math.min(delay, 1e9)); // a longer one would be none
     }
 
     function plan(delay) {
-      clearTimeout(timer);
-      timer = setTimeout(connect, delay);
+      close();
+      wait(delay, connect);
     }
 
     function connect() {
@@ -165,35 +167,29 @@
       const url = new URL(address);
       asked = [...new Set([...members].flatMap(({ topics }) => topics))];
       for (const topic of asked) url.searchParams.append("topic", topic);
-      url.searchParams.set("lastEventId", cursor(positions) || lastId);
+      url.searchParams.set("lastEventId", cursor([...trails.keys()].map(newest)) || lastId);
+      reading = new AbortController();
+      const { signal } = reading;
       // What an earlier attempt still has to tell is not heard.
       const acts = { hear, alive, pace, end };
-      const tell = (name, ...them) => told === tell && acts[name](...them);
-      told = tell;
-      stop = (self.EventSource && (polyfilled || silent % 2) ? readByEventSource : readByFetch)(url.href, lastId, tell);
+      const tell = (name, ...them) => signal.aborted || acts[name](...them);
+      (self.EventSource && (polyfilled || silent % 2) ? readByEventSource : readByFetch)(url.href, lastId, signal, tell);
       // A fetch may be held back for ever (by WebKit, by some proxies): then by the other way.
-      watch(5000 * (silent + 1), 1);
+      wait(5000 * (silent + 1), () => {
+        silent += 1;
+        connect();
+      });
     }
 
     function close() {
       clearTimeout(timer);
-      clearTimeout(watching);
-      if (stop) stop();
-      timer = stop = told = opening = null;
-    }
-
-    function watch(wait, more) {
-      clearTimeout(watching);
-      watching = setTimeout(() => {
-        silent += more;
-        if (more) connect();
-        else end();
-      }, wait);
+      if (reading) reading.abort();
+      timer = reading = opening = null;
     }
 
     function alive() {
       silent %= 2;
-      watch(limit, 0);
+      wait(limit, end);
     }
 
     function pace(ms) {
@@ -210,11 +206,10 @@
       if (status > 203 && status < 500 && !/408|425|429/.test(status)) {
         return turn(/401|403/.test(status) ? "denied" : "closed");
       }
-      for (const member of members) waiting.add(member);
       turn("reconnecting");
-      const wait = 1000 * after || Date.parse(after) - Date.now();
+      const told = 1000 * after || Date.parse(after) - Date.now();
       const spread = Math.random();
-      plan(wait > 0 ? wait * (1 + spread) : retry + spread * Math.min(30000, 1000 * 2 ** tries));
+      plan(told > 0 ? told * (1 + spread) : retry + spread * Math.min(30000, 1000 * 2 ** tries));
       tries += 1;
     }
 
@@ -224,57 +219,37 @@
     }
 
     function hear(event, data, id) {
-      let at = id === lastId ? [] : [...segments(id)].slice(0, 1); // a first state comes with the last id again
       lastId = id;
       if (data === undefined) return;
       tries = 0;
-      if (event === "sse-open") return open(data);
-      const resets = event === "sse-reset" && JSON.parse(data).topics;
-      if (resets) {
-        const now = segments(id);
-        at = names.filter((it) => resets.includes(it[1])).map(([hash]) => [hash, now.get(hash)]);
+      const { topics, hashes, heartbeat, reconnect } = /^sse-[orc]/.test(event) ? JSON.parse(data) : {};
+      if (hashes) {
+        // Its id is the whole cursor that the stream goes on from.
+        opening = data;
+        limit = 3000 * heartbeat;
+        state = "open";
+        names = new Map(hashes.map((hash, index) => [hash, topics[index]]));
+        trails = new Map([...segments(id)].map(([hash, it]) => [hash, newest(hash) === it ? trails.get(hash) : [[it]]]));
+        return members.forEach(welcome);
       }
+      // A reset names its topics. A first state comes with the last id again, and everything else with one segment new.
+      const at = [...segments(id)].filter(([hash, it]) => (topics ? topics.includes(names.get(hash)) : newest(hash) !== it));
       const message = { event, data, id, at };
       for (const [hash, segment] of at) {
-        if (resets || data.length > 1e4) forget(hash);
-        positions.set(hash, segment);
-        ring.push([hash, segment, message]);
+        const trail = topics || data.length > 1e4 ? [] : trails.get(hash) || [];
+        trails.set(hash, [[segment, message], ...trail].slice(0, 100));
       }
-      ring.splice(0, ring.length - 500);
-      const concerned = names.filter(([hash]) => at.some((it) => it[0] === hash));
       for (const member of [...members]) {
-        if (!at.length || concerned.some((it) => wants(member, it[1]))) member.post(message);
+        if (!at.length || at.some(([hash]) => wants(member, hash))) member.post(message);
       }
-      if (event === "sse-close" && JSON.parse(data).reconnect === false) end(204);
-      else if (!opening && state !== "open") turn("open"); // a stream without topics
-    }
-
-    // Its id is the whole cursor that the stream goes on from.
-    function open(data) {
-      const { topics, hashes, heartbeat } = JSON.parse(data);
-      opening = data;
-      limit = 3000 * heartbeat;
-      state = "open";
-      names = hashes.map((hash, index) => [hash, topics[index]]);
-      positions = segments(lastId);
-      ring = ring.filter(([hash]) => positions.has(hash));
-      for (const [hash, segment] of positions) ring.push([hash, segment, {}]);
-      waiting.forEach(welcome);
+      if (reconnect === false) end(204);
+      else if (state !== "open") turn("open"); // a stream without topics
     }
 
     function welcome(member) {
-      const at = names.filter((it) => wants(member, it[1])).map(([hash]) => [hash, positions.get(hash)]);
-      waiting.delete(member);
-      // Of what it asked for, all was refused.
-      if (!at.length) return member.post({ state: "denied" });
-      member.post({ state, event: "sse-open", data: opening, id: lastId, at });
-    }
-
-    // What nobody has asked for by name is everybody's: the user's own topic, the topics of a view.
-    const wants = ({ topics }, topic) => topics.includes(topic) || !asked.includes(topic);
-
-    function forget(hash) {
-      ring = ring.filter((it) => it[0] !== hash);
+      const at = [...trails.keys()].filter((hash) => wants(member, hash)).map((hash) => [hash, newest(hash)]);
+      // Of what it asked for, all may have been refused.
+      member.post(at.length ? { state, event: "sse-open", data: opening, at } : { state: "denied" });
     }
 
     addEventListener("online", () => timer && connect());
@@ -282,12 +257,12 @@
   }
 
   if (!self.document) {
-    const hub = makeHub(self.name);
+    const hub = makeHub(self.name, 5000);
     self.onconnect = ({ ports: [port] }) => {
       const member = { post: (message) => port.postMessage(message) };
       port.onmessage = ({ data }) => {
         if (data) hub.join(member, ...data);
-        else hub.leave(member, 5000); // from one page to the next
+        else hub.leave(member);
       };
     };
     return;
@@ -557,9 +532,9 @@
       } catch (error) {
         // There is none, or the page's policy forbids it.
       }
-      const hub = makeHub(url.href);
+      const hub = makeHub(url.href, 0);
       alone = true;
-      quit = () => hub.leave(me, 0);
+      quit = () => hub.leave(me);
       hub.join(me, topics, lastId);
     }
 
@@ -593,8 +568,8 @@
     }
 
     // What a hub says.
-    function post({ state = me.state, event, data: raw, id, at = [], alone: parted }) {
-      if (parted) {
+    function post({ state = me.state, event, data: raw, id, at = [] }) {
+      if (state === "alone") {
         leave();
         alone = true;
         return join();
@@ -605,10 +580,9 @@
       for (const [hash, segment] of at) {
         const own = positions.get(hash);
         if (own && entry && offset(segment) <= offset(own)) return;
-        if (!segment) positions.delete(hash);
-        else if (!own || event !== "sse-open") positions.set(hash, segment);
+        if (!own || event !== "sse-open") positions.set(hash, segment);
       }
-      lastId = cursor(positions) || id;
+      lastId = cursor([...positions.values()]) || id;
       let data = raw;
       try {
         data = JSON.parse(raw);
