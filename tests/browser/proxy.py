@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from itertools import accumulate
 from typing import Any, Final, Literal, Self
 from urllib.parse import parse_qs, urlsplit
@@ -20,8 +19,9 @@ from urllib.parse import parse_qs, urlsplit
 from tests.servers.process import becomes_true
 
 STREAM: Final = "/events/"
-#: Seconds that the proxy's own thread may need for anything.
 PATIENCE: Final = 10.0
+#: In which a browser closes a stream and opens another: the two connections take ways of their own.
+MOMENT: Final = 0.25
 #: A closing connection of this option sends a reset, and no goodbye.
 RESET: Final = struct.pack("ii", 1, 0)
 _HEAD_ENDS: Final = b"\r\n\r\n"
@@ -31,7 +31,6 @@ _HEAD_ENDS: Final = b"\r\n\r\n"
 class Request:
     """What the browser asked, and what became of it; all times are of `time.monotonic()`."""
 
-    method: str
     target: str
     headers: Mapping[str, str]
     began: float = field(default_factory=time.monotonic)
@@ -60,11 +59,15 @@ class Request:
     @property
     def open(self) -> bool:
         """Whether it was answered as a stream is, and has not ended."""
-        return self.status == HTTPStatus.OK and self.ended is None
+        return self.status == 200 and self.ended is None
 
     def answer(self, status: int) -> None:
         """Note that the answer began."""
         self.status, self.answered = status, time.monotonic()
+
+    def end(self) -> None:
+        """Note that the connection is gone."""
+        self.ended = self.ended or time.monotonic()
 
     def fall_silent(self) -> None:
         """Pass nothing more."""
@@ -96,7 +99,6 @@ class Proxy:
 
     def __init__(self, port: int, host: str = "127.0.0.1") -> None:
         self.port = 0
-        #: In the order in which they came.
         self.requests: list[Request] = []
         self._site = (host, port)
         self._faults: list[Fault] = []
@@ -104,8 +106,6 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self._started = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="proxy")
-        self._loop: asyncio.AbstractEventLoop
-        self._stop: asyncio.Event
 
     @property
     def base_url(self) -> str:
@@ -127,18 +127,18 @@ class Proxy:
         return [request for request in list(self.requests) if request.path == path]
 
     def most_at_once(self) -> int:
-        """Return how many streams were open at most at one time, each from its answer to its end."""
+        """Return how many streams were open at most at one time, for longer than a moment."""
         changes: list[tuple[float, int]] = []
         for request in self.streams:
-            if request.status == HTTPStatus.OK and request.answered:
-                changes += [(request.answered, 1), (request.ended or float("inf"), -1)]
+            began, ended = (request.answered or 0) + MOMENT, request.ended or float("inf")
+            if request.status == 200 and began < ended:
+                changes += [(began, 1), (ended, -1)]
         return max(accumulate(change for _, change in sorted(changes)), default=0)
 
     def wait_for(self, condition: Callable[[], object], *, within: float = PATIENCE) -> None:
         """Wait until a condition of the proxy holds."""
         if not becomes_true(lambda: bool(condition()), within=within):
-            seen = [(request.target, request.status, request.ended) for request in self.streams]
-            raise AssertionError(f"this did not come within {within} s; streams: {seen}")
+            raise AssertionError(f"this did not come within {within} s; streams: {self.streams}")
 
     def answer(self, status: int = 200, **fault: Any) -> None:
         """Answer this in place of the site (fields of Fault), until `mend`; the status 0 is a reset."""
@@ -154,7 +154,7 @@ class Proxy:
 
     def drop(self) -> None:
         """Reset the connections of all streams at once."""
-        self._for_streams(lambda stream: _reset(self._writers[stream]))
+        self._for_streams(lambda stream: _reset(stream, self._writers[stream]))
 
     def deploy(self, *refusals: int) -> None:
         """Drop all streams, and answer so to the next requests, 0 being no answer; then all is well."""
@@ -174,15 +174,15 @@ class Proxy:
 
     def _for_streams(self, act: Callable[[Request], None]) -> None:
         async def call() -> None:
-            for request in [request for request in self.streams if request in self._writers]:
-                act(request)
+            for stream in self.streams:
+                if stream in self._writers:
+                    act(stream)
 
         asyncio.run_coroutine_threadsafe(call(), self._loop).result(PATIENCE)
 
     def __enter__(self) -> Self:
         self._thread.start()
-        if not self._started.wait(PATIENCE):
-            raise RuntimeError("the proxy did not start")
+        self._started.wait(PATIENCE)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -212,7 +212,7 @@ class Proxy:
                 try:
                     await self._treat(request, head, reader, writer)
                 finally:
-                    request.ended = request.ended or time.monotonic()
+                    request.end()
                     del self._writers[request]
         finally:
             writer.close()
@@ -227,22 +227,22 @@ class Proxy:
             await _answer(request, fault, writer)
             return
         site_reader, site_writer = await asyncio.open_connection(*self._site)
+        site_writer.write(head)
+        there = asyncio.create_task(_pass_on(request, reader, site_writer))
+        back = asyncio.create_task(_pass_back(request, fault, site_reader, writer))
         try:
-            site_writer.write(head)
-            there = asyncio.create_task(_pass_on(request, reader, site_writer))
-            back = asyncio.create_task(_pass_back(request, fault, site_reader, writer))
             await asyncio.wait({there, back}, return_when=asyncio.FIRST_COMPLETED)
-            await _end(there, back)
         finally:
             site_writer.close()
+            await _end(there, back)
 
 
 def _read_request(head: bytes) -> tuple[Request, bytes]:
     """Return the request of a head, and the head as the site gets it, which is to close the connection."""
     first, *lines = head.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
-    method, target, _version = first.split(" ")
+    _method, target, _version = first.split(" ")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    return Request(method=method, target=target, headers=headers), _closing(head)
+    return Request(target=target, headers=headers), _closing(head)
 
 
 def _closing(head: bytes) -> bytes:
@@ -254,7 +254,7 @@ def _closing(head: bytes) -> bytes:
 async def _answer(request: Request, fault: Fault, writer: asyncio.StreamWriter) -> None:
     request.answer(fault.status or 0)
     if not fault.status:
-        _reset(writer)
+        _reset(request, writer)
         return
     fields = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", **fault.headers}
     lines = [f"HTTP/1.1 {fault.status} As-told", *(f"{name}: {value}" for name, value in fields.items())]
@@ -263,7 +263,8 @@ async def _answer(request: Request, fault: Fault, writer: asyncio.StreamWriter) 
         await writer.drain()
 
 
-def _reset(writer: asyncio.StreamWriter) -> None:
+def _reset(request: Request, writer: asyncio.StreamWriter) -> None:
+    request.end()
     writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     writer.transport.abort()
 
@@ -290,7 +291,7 @@ async def _pass_on(request: Request, reader: asyncio.StreamReader, writer: async
             writer.write(data)
             await writer.drain()
     finally:
-        request.ended = time.monotonic()  # at once: what is begun in the next moment does not overlap
+        request.end()  # at once: what is begun in the next moment does not overlap
 
 
 async def _end(*tasks: asyncio.Task[None]) -> None:

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.browser.conftest import Site
-from tests.browser.proxy import Proxy
+from tests.browser.proxy import Proxy, Request
 from tests.servers.process import ServerProcess
 
 pytestmark = pytest.mark.browser
@@ -38,11 +38,11 @@ def test_everything_passes(proxied: Site, proxy: Proxy) -> None:
         proxied.send("news", "ä" * 10_000)
         assert any("ä" * 10_000 in line for line in lines)
         (request,) = proxy.open_streams
-    assert (request.method, request.path, request.status) == ("GET", "/events/", 200)
+        assert proxy.most_at_once() == 1
+    assert (request.path, request.status) == ("/events/", 200)
     assert request.query == {"topic": [proxied.topic], "lastEventId": ["1~here"]}
     assert request.last_event_id == "1~here"
     proxy.wait_for(lambda: not proxy.open_streams)
-    assert proxy.most_at_once() == 1
 
 
 def test_what_is_answered(proxied: Site, proxy: Proxy) -> None:
@@ -92,9 +92,9 @@ def test_a_silent_connection(proxied: Site, proxy: Proxy) -> None:
             assert any("sse-open" in line for line in lines)
             proxied.send("news", "unheard")
             assert any("unheard" in line for line in lines)
+        proxy.wait_for(lambda: proxy.open_streams == proxy.streams[:1])
         with pytest.raises(httpx.ReadTimeout):
             print(list(silent))
-        assert proxy.open_streams == proxy.streams[:1]
 
 
 def test_what_is_held(proxied: Site, proxy: Proxy) -> None:
@@ -109,16 +109,20 @@ def test_what_is_held(proxied: Site, proxy: Proxy) -> None:
     assert [request.status for request in proxy.streams] == [None, 200, 200]
 
 
-def test_streams_at_once(proxied: Site, proxy: Proxy) -> None:
-    """Streams count together where one was answered before the other ended."""
-    for _ in range(2):
-        with stream(proxied):
-            pass
-        proxy.wait_for(lambda: not proxy.open_streams)
-    assert proxy.most_at_once() == 1
-    with stream(proxied), stream(proxied):
-        pass
-    assert proxy.most_at_once() == 2
+@pytest.mark.parametrize(
+    ("second", "ended", "count"), [(0.5, None, 2), (0.9, None, 1), (1.1, None, 1), (0.5, 0.6, 1)]
+)
+def test_streams_at_once(second: float, ended: float | None, count: int) -> None:
+    """Streams count together where they are open together, but not for the moment of a change."""
+    proxy = Proxy(0)
+    assert proxy.most_at_once() == 0
+    proxy.requests += [
+        Request(target="/events/", headers={}, status=200, answered=0.1, ended=1),
+        Request(target="/events/", headers={}, status=200, answered=second, ended=ended),
+        Request(target="/events/", headers={}, status=503, answered=0.2),
+        Request(target="/other/", headers={}, status=200, answered=0.2),
+    ]
+    assert proxy.most_at_once() == count
 
 
 def test_nothing_is_left(brisk_server: ServerProcess) -> None:
