@@ -69,7 +69,7 @@
         parse(decoder.decode(value, { stream: true }));
         tell("alive"); // by the limit that the opening names
       }
-    } catch (error) {
+    } catch {
       // The network's, which say nothing more.
     }
     tell("end");
@@ -108,7 +108,7 @@
     let timer; // of the next attempt, or of this one's silence; none while it is not to go on
     let lingering;
 
-    const newest = (hash) => trails.has(hash) && trails.get(hash)[0][0];
+    const newest = (hash) => trails.get(hash)?.[0][0];
 
     // What nobody has asked for by name is everybody's: the user's own topic, the topics of a view.
     const wants = ({ topics }, hash) => topics.includes(names.get(hash)) || !asked.includes(names.get(hash));
@@ -126,11 +126,11 @@
       for (const [hash, segment] of segments(id)) {
         const trail = trails.get(hash) || [];
         const place = trail.findIndex(([it]) => it === segment);
+        const ahead = () => offset(newest(hash) || segment) < offset(segment);
         if (place >= 0) missed.unshift(...trail.slice(0, place));
-        else if (offset(segment) > offset(newest(hash) || segment)) {
-          // It waits for the stream. If that stays behind, it is for the server to say what became of the history.
-          setTimeout(() => offset(newest(hash) || segment) < offset(segment) && part(member), 15000);
-        } else if (again || !opening || trail.length) {
+        // It waits for the stream. If that stays behind, it is for the server to say what became of the history.
+        else if (ahead()) setTimeout(() => ahead() && part(member), 15000);
+        else if (again || !opening || trail.length) {
           // Further back than the trail: all go back, and skip what they have. (An open stream was refused the rest.)
           trails.set(hash, [[segment]]);
           again = again || reading;
@@ -171,7 +171,17 @@
       reading = new AbortController();
       const { signal } = reading;
       // What an earlier attempt still has to tell is not heard.
-      const acts = { hear, alive, pace, end };
+      const acts = {
+        hear,
+        end,
+        alive() {
+          silent %= 2;
+          wait(limit, end);
+        },
+        pace(ms) {
+          retry = ms;
+        },
+      };
       const tell = (name, ...them) => signal.aborted || acts[name](...them);
       (self.EventSource && (polyfilled || silent % 2) ? readByEventSource : readByFetch)(url.href, lastId, signal, tell);
       // A fetch may be held back for ever (by WebKit, by some proxies): then by the other way.
@@ -183,17 +193,8 @@
 
     function close() {
       clearTimeout(timer);
-      if (reading) reading.abort();
+      reading?.abort();
       timer = reading = opening = null;
-    }
-
-    function alive() {
-      silent %= 2;
-      wait(limit, end);
-    }
-
-    function pace(ms) {
-      retry = ms;
     }
 
     function end(status = 0, after = 0) {
@@ -270,10 +271,16 @@
 
   if (customElements.get("sse-stream")) return; // printed twice: the first one serves them all
 
-  const script = document.currentScript;
-  const { polyfill, worker = script && script.src } = script ? script.dataset : {};
-  const nonce = script ? script.nonce : "";
-  const handlers = new Map(); // name -> set of [function] given to sse.on()
+  const { src, nonce, dataset: { polyfill, worker = src } } = document.currentScript || document.createElement("script");
+  const handlers = new Set(); // [name, function] given to sse.on()
+  const page = document.documentElement.dataset; // whose "sse" tells the page's state
+
+  const all = (selector, at = document) => [...at.querySelectorAll(selector)];
+  const copy = (template) => document.importNode(template.content, true);
+
+  function listen(names, act) {
+    for (const name of names.split(" ")) addEventListener(name, act, true);
+  }
 
   // ---- from an event to the page ---------------------------------------------------------------------------------
 
@@ -319,10 +326,11 @@
   function set(at, detail, key, name) {
     check(at, name);
     const value = pick(detail, key);
-    const flag = !/^aria/.test(name); // whose true and false are words
-    const string = flag && value === true ? "" : text(detail, key);
+    const string = text(detail, key);
     const bad = /(href|src|poster)$/.test(name) && !/^(https?|mailto|tel):$/.test(schemeOf(string));
-    if (bad || value == null || (flag && value === false)) at.removeAttribute(name);
+    // In aria-*, true and false are words.
+    if (typeof value === "boolean" && !/^aria/.test(name)) at.toggleAttribute(name, value);
+    else if (bad || value == null) at.removeAttribute(name);
     else at.setAttribute(name, string);
     if (bad) throw new Error(`${name} may not be ${string}`);
   }
@@ -333,12 +341,12 @@
   }
 
   function filled(template, detail) {
-    const clone = document.importNode(template.content, true);
-    for (const part of clone.querySelectorAll("[data-sse-attr]")) setAll(part, detail, part.dataset.sseAttr);
-    for (const part of clone.querySelectorAll("[data-sse-key]")) fill(part, detail, part.dataset.sseKey);
-    for (const part of clone.querySelectorAll("[data-sse-id]")) {
+    const clone = copy(template);
+    for (const part of all("[data-sse-attr]", clone)) setAll(part, detail, part.dataset.sseAttr);
+    for (const part of all("[data-sse-key]", clone)) fill(part, detail, part.dataset.sseKey);
+    for (const part of all("[data-sse-id]", clone)) {
       // Its own beginning keeps an id of the data from posing as another element of the page.
-      if (!part.id) throw new Error('data-sse-id adds to an id that ends in front of it, such as id="article-"');
+      if (!part.id) throw new Error("data-sse-id needs an id to add to");
       part.id += text(detail, part.dataset.sseId);
     }
     return clone;
@@ -350,7 +358,7 @@
     return item;
   }
 
-  const items = (list, kind = ":not(template)") => [...list.querySelectorAll(`:scope > ${kind}`)];
+  const items = (list, kind = ":not(template)") => all(`:scope > ${kind}`, list);
 
   // Of what is made for a list, parts with an id take the place of those that it has, or take them along; the rest is
   // returned.
@@ -368,12 +376,14 @@
   }
 
   // What is done with nodes, which are made for the list that they go into: a fragment's, a template's, or a line ...
+  const inside = (at, make, swap) => at[swap](renewed(at, make));
+  const beside = (at, make, swap) => at[swap](renewed(at.parentNode, make));
   const swaps = {
     __proto__: null, // "constructor" is none of them
-    append: (at, make) => at.append(renewed(at, make)),
-    prepend: (at, make) => at.prepend(renewed(at, make)),
-    before: (at, make) => at.before(renewed(at.parentNode, make)),
-    after: (at, make) => at.after(renewed(at.parentNode, make)),
+    append: inside,
+    prepend: inside,
+    before: beside,
+    after: beside,
     replace: (at, make) => at.replaceWith(make(at.parentNode)),
     html: (at, make) => at.replaceChildren(make(at)),
     remove: (at) => at.remove(),
@@ -391,18 +401,18 @@
 
   // Whoever types goes on where they were, in the field that comes with the id of theirs.
   function keepFocus(act) {
-    const old = document.activeElement || {};
-    const { selectionStart: start, selectionEnd: end } = old;
+    const { activeElement: old } = document;
+    const { id, selectionStart: start, selectionEnd: end } = old || {};
     act();
-    const now = old.id && !old.isConnected && document.getElementById(old.id);
+    const now = id && !old.isConnected && document.getElementById(id);
     if (!now) return;
     now.focus({ preventScroll: true });
-    if (start != null && now.selectionStart != null) now.setSelectionRange(start, end);
+    if (start != null) now.setSelectionRange?.(start, end);
   }
 
   // One that stood in another may be gone by now.
   function each(found, act) {
-    for (const at of found) if (at && at.isConnected) attempt(() => keepFocus(() => act(at)));
+    for (const at of found) if (at?.isConnected) attempt(() => keepFocus(() => act(at)));
   }
 
   function show(element, detail) {
@@ -411,7 +421,7 @@
     const given = sseSwap || (template ? "append" : pairs && key == null ? "" : "text"); // attributes alone
     const [swap, name] = given.split(/:(.*)/);
     const give = !template && puts[swap];
-    if (given && !give && !swaps[swap]) throw new Error(`data-sse-swap="${given}" is not known here`);
+    if (given && !give && !swaps[swap]) throw new Error(`no such data-sse-swap: ${given}`);
     const make = (list) => {
       if (!template) return line(list, detail, key);
       const clone = filled(element, detail);
@@ -419,11 +429,11 @@
       return clone;
     };
     const self = template && !/before|after/.test(swap) ? element.parentNode : element;
-    each(target ? document.querySelectorAll(target) : [self], (at) => {
+    each(target ? all(target) : [self], (at) => {
       setAll(at, detail, pairs);
       if (give) give(at, detail, key, name);
       else if (template && !target && /^re/.test(swap)) renewed(at, make, swap === "remove");
-      else if (given) swaps[swap](at, make);
+      else if (given) swaps[swap](at, make, swap);
       const shown = max && /pend/.test(swap) ? items(at) : [];
       while (shown.length > max) (swap === "append" ? shown.shift() : shown.pop()).remove();
     });
@@ -431,19 +441,19 @@
 
   // ---- fragments: HTML that the server has rendered ---------------------------------------------------------------
 
-  let policy;
+  const keep = (it) => it;
+  let policy = { createHTML: keep, createScriptURL: keep };
+  let made = !window.trustedTypes;
   function trusted(method, it) {
-    if (!window.trustedTypes) return it;
-    const keep = (same) => same;
-    policy = policy || trustedTypes.createPolicy("django-sse", { createHTML: keep, createScriptURL: keep });
+    if (!made) policy = trustedTypes.createPolicy("django-sse", policy);
+    made = true;
     return policy[method](it);
   }
 
   function put({ target, swap, html }) {
     const template = document.createElement("template"); // scripts that are parsed here never run
     template.innerHTML = trusted("createHTML", html);
-    const make = () => document.importNode(template.content, true);
-    each(document.querySelectorAll(target), (at) => swaps[swap](at, make));
+    each(all(target), (at) => swaps[swap](at, () => copy(template), swap));
   }
 
   // What a page's own code throws is reported, and never ends the stream.
@@ -463,27 +473,21 @@
 
   // A live region speaks when its content changes, so the same is never put there twice.
   function showStatus() {
-    const state = stale && stale.isConnected ? "stale" : document.documentElement.dataset.sse || "";
-    for (const at of document.querySelectorAll("[data-sse-status]")) {
+    const state = stale?.isConnected ? "stale" : page.sse || "";
+    for (const at of all("[data-sse-status]")) {
       if (at.dataset.state === state) continue;
       at.dataset.state = state;
-      const templates = [...at.querySelectorAll("[data-sse-state]")];
+      const templates = all("[data-sse-state]", at);
       const wanted = templates.filter((template) => template.dataset.sseState === state);
-      const shown = wanted.map((template) => document.importNode(template.content, true));
-      if (templates.length) at.replaceChildren(...templates, ...shown);
+      if (templates.length) at.replaceChildren(...templates, ...wanted.map(copy));
     }
   }
 
-  addEventListener("sse-reset", (event) => setTimeout(() => {
-    if (!event.defaultPrevented) stale = event.target; // else the page has brought itself up to date
-    showStatus();
-  }));
-
-  addEventListener("focusout", ({ target }) => {
+  listen("focusout", ({ target }) => {
     if (target.dataset && !target.dataset.sseDismiss) before = target;
   });
 
-  addEventListener("click", ({ target }) => {
+  listen("click", ({ target }) => {
     if (target.closest("[data-sse-reload]")) location.reload();
     const button = target.closest("[data-sse-dismiss]");
     if (!button) return;
@@ -529,7 +533,7 @@
       if (quit || away || !members.has(me) || /closed|denied/.test(me.state)) return;
       try {
         if (shares && !alone && !polyfilled) return joinWorker();
-      } catch (error) {
+      } catch {
         // There is none, or the page's policy forbids it.
       }
       const hub = makeHub(url.href, 0);
@@ -586,13 +590,12 @@
       let data = raw;
       try {
         data = JSON.parse(raw);
-      } catch (error) {
+      } catch {
         // Text, then.
       }
       show({ event, data, raw, id: lastId }, entry ? at : []);
     }
 
-    enter();
     return me;
   }
 
@@ -600,29 +603,29 @@
 
   class Stream extends HTMLElement {
     connectedCallback() {
+      const [src, id] = ["src", "last-id"].map((name) => this.getAttribute(name));
+      this.member = this.member || makeMember(src, id, () => this.tell(), (...them) => this.show(...them));
       streams.add(this);
-      if (this.member) this.member.enter();
-      else {
-        const [src, id] = ["src", "last-id"].map((name) => this.getAttribute(name));
-        this.member = makeMember(src, id, (state) => this.tell(state), (...them) => this.show(...them));
-        this.tell("connecting");
-      }
+      this.member.enter();
+      this.tell();
+    }
+
+    async disconnectedCallback() {
+      await null; // moving an element disconnects and connects it in one go
+      if (this.isConnected) return;
+      this.member.exit();
+      streams.delete(this);
       publishState();
     }
 
-    disconnectedCallback() {
-      // Moving an element disconnects and connects it in one go: look again after that.
-      Promise.resolve().then(() => {
-        if (this.isConnected) return;
-        this.member.exit();
-        streams.delete(this);
-        publishState();
-      });
+    // Tells the page; returns whether that has not prevented what we do about it.
+    send(type, detail) {
+      return this.dispatchEvent(new CustomEvent(type, { bubbles: true, cancelable: true, detail }));
     }
 
-    tell(state) {
+    tell() {
       publishState();
-      this.dispatchEvent(new CustomEvent("sse-state", { bubbles: true, detail: { state } }));
+      this.send("sse-state", { state: this.member.state });
     }
 
     show(detail, at) {
@@ -635,18 +638,18 @@
           if (own && offset(segment) === offset(own) + 1) member.positions.set(hash, segment);
         }
       }
-      const type = event.startsWith("sse-") ? event : `sse:${event}`;
-      if (this.dispatchEvent(new CustomEvent(type, { bubbles: true, cancelable: true, detail }))) {
-        for (const name of [event, "*"]) {
-          for (const [handler] of [...(handlers.get(name) || [])]) attempt(() => handler(data, detail));
+      if (this.send(event.startsWith("sse-") ? event : `sse:${event}`, detail)) {
+        for (const [name, handler] of [...handlers]) {
+          if (name === event || name === "*") attempt(() => handler(data, detail));
         }
-        const wanted = document.querySelectorAll(`[data-sse-on~="${CSS.escape(event)}"]`);
-        for (const element of wanted) attempt(() => show(element, detail));
+        for (const element of all(`[data-sse-on~="${CSS.escape(event)}"]`)) attempt(() => show(element, detail));
         if (event === "sse-fragment") attempt(() => put(data));
+        if (event === "sse-reset") {
+          stale = this; // else the page has brought itself up to date
+          publishState();
+        }
       }
-      if (event === "sse-open" && data.refused.length) {
-        console.warn("sse: not allowed to follow", ...data.refused);
-      }
+      if (event === "sse-open" && data.refused.length) console.warn("sse: not allowed to follow", ...data.refused);
     }
   }
 
@@ -654,8 +657,8 @@
   function publishState() {
     const states = [...streams].map((stream) => stream.member.state);
     const worst = ["denied", "closed", "reconnecting", "connecting", "open"].find((state) => states.includes(state));
-    if (worst) document.documentElement.dataset.sse = worst;
-    else delete document.documentElement.dataset.sse;
+    if (worst) page.sse = worst;
+    else delete page.sse;
     // A line that is back within two seconds is not worth a word.
     clearTimeout(timer);
     timer = setTimeout(showStatus, worst === "reconnecting" ? 2000 : 0);
@@ -666,7 +669,7 @@
   // Every deferred script has had its turn to call sse.on() before the first event can come.
   const ready = new Promise((done) => {
     if (document.readyState === "complete") done();
-    for (const moment of ["DOMContentLoaded", "load"]) window.addEventListener(moment, done);
+    listen("DOMContentLoaded load", done);
   }).then(() => window.EventSource || !polyfill || new Promise((done) => {
     const element = document.createElement("script");
     Object.assign(element, { src: trusted("createScriptURL", polyfill), nonce, onload: done, onerror: done });
@@ -679,12 +682,12 @@
     away = value;
     for (const member of members) member[away ? "leave" : "join"]();
   };
-  for (const name of ["pagehide", "freeze"]) window.addEventListener(name, go(true), true);
-  for (const name of ["pageshow", "resume"]) window.addEventListener(name, go(false), true);
+  listen("pagehide freeze", go(true));
+  listen("pageshow resume", go(false));
 
   // A browser has few sockets: a stream of the page's own is not kept for a tab that nobody sees.
   let hiding;
-  document.addEventListener("visibilitychange", () => {
+  listen("visibilitychange", () => {
     clearTimeout(hiding);
     if (document.hidden) hiding = setTimeout(() => members.forEach((member) => member.leave(true)), 60000);
     else for (const member of members) member.join();
@@ -692,17 +695,18 @@
 
   window.sse = {
     on(name, handler) {
-      const entry = [handler];
-      handlers.set(name, (handlers.get(name) || new Set()).add(entry));
-      return () => handlers.get(name).delete(entry);
+      const entry = [name, handler];
+      handlers.add(entry);
+      return () => handlers.delete(entry);
     },
     // A stream without an element, whose events come to the handler alone.
     connect(src, { lastId, onstate = () => {} } = {}, handler) {
       const member = makeMember(src, lastId, onstate, (detail) => attempt(() => handler(detail.data, detail)));
+      member.enter();
       return { close: member.exit };
     },
     get state() {
-      return document.documentElement.dataset.sse || "";
+      return page.sse || "";
     },
   };
   customElements.define("sse-stream", Stream);
