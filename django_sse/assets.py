@@ -5,8 +5,10 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Final
 
-#: The script, by its name among the static files.
-SCRIPT: Final = "django_sse/sse.js"
+#: The script, by its name among the static files: made of the readable one beside it.
+SCRIPT: Final = "django_sse/sse.min.js"
+#: What the status and the toasts do beyond it.
+WIDGETS: Final = "django_sse/widgets.js"
 #: What makes the status and the toasts look as they do.
 STYLE: Final = "django_sse/sse.css"
 #: What the script loads in a browser without EventSource.

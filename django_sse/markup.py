@@ -16,7 +16,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 
-from django_sse.assets import POLYFILL, SCRIPT, STYLE, script_version
+from django_sse.assets import POLYFILL, SCRIPT, STYLE, WIDGETS, script_version
 from django_sse.conf import get_settings
 from django_sse.exceptions import EventError, HistoryError
 from django_sse.history import get_history
@@ -63,9 +63,15 @@ def stream(request: HttpRequest, topics: Collection[str] = ()) -> SafeString:
     )
 
 
-def style(*, nonce: object = None) -> SafeString:
-    """Return the element that loads the style of status and toasts, once per page."""
-    return format_html('<link rel="stylesheet" href="{}"{}>', static(STYLE), _attribute("nonce", nonce))
+def widgets(*, nonce: object = None) -> SafeString:
+    """Return the elements that load the style and the script of status and toasts, once per page."""
+    return format_html(
+        '<link rel="stylesheet" href="{}"{}>\n<script src="{}" defer{}></script>',
+        static(STYLE),
+        _attribute("nonce", nonce),
+        static(WIDGETS),
+        _attribute("nonce", nonce),
+    )
 
 
 def status() -> SafeString:

@@ -40,14 +40,14 @@ class Page:
 
     def status(self) -> SafeString:
         """Tell how the connection is, where that is worth telling."""
-        return format_html("{}{}", self._style(), markup.status())
+        return format_html("{}{}", self._widgets(), markup.status())
 
     def toasts(self, event: str = "toast", *, max: int = 5) -> SafeString:  # noqa: A002  (as in data-sse-max)
         """Show the texts of events."""
-        return format_html("{}{}", self._style(), markup.toasts(event, max=max))
+        return format_html("{}{}", self._widgets(), markup.toasts(event, max=max))
 
-    def _style(self) -> SafeString:
-        return self._once("style", lambda: markup.style(nonce=self._nonce()))
+    def _widgets(self) -> SafeString:
+        return self._once("widgets", lambda: markup.widgets(nonce=self._nonce()))
 
     def _once(self, name: str, make: Callable[[], SafeString]) -> SafeString:
         if name in self.printed:

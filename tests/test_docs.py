@@ -60,7 +60,9 @@ GUIDES = [DOCS / "how-to" / f"{name}.md" for name in NAMES]
 REDIS = DOCS / "how-to" / "redis.md"
 DOCUMENTS = [README, *sorted(DOCS.rglob("*.md"))]
 
-SCRIPT = (ROOT / "django_sse" / "static" / "django_sse" / "sse.js").read_text()
+STATIC = ROOT / "django_sse" / "static" / "django_sse"
+SCRIPT = (STATIC / "sse.js").read_text()
+WIDGETS = (STATIC / "widgets.js").read_text()
 PASSWORD = "of the tests"
 
 _Item = TypeVar("_Item")
@@ -246,7 +248,9 @@ def test_the_page_of_the_tutorial_is_connected(board: ServerProcess, visit: Visi
     assert re.search(
         r'<sse-stream src="/events/\?topic=board&amp;share=[\w-]{22}" last-id="1~[^"]+" hidden>', page
     )
-    assert visitor.get(re.findall(r'<script src="([^"]+)"', page)[0]).text == SCRIPT
+    assert (
+        visitor.get(re.findall(r'<script src="([^"]+)"', page)[0]).text == (STATIC / "sse.min.js").read_text()
+    )
 
 
 @pytest.mark.servers
@@ -765,7 +769,7 @@ def test_the_examples_of_the_settings_are_accepted(document: Path, settings: Pro
 
 def test_every_attribute_is_in_the_reference() -> None:
     """The attributes that the script reads are described, and no others; so are swaps and states."""
-    read = set(re.findall(r"data-sse-\w+", SCRIPT))
+    read = set(re.findall(r"data-sse-\w+", SCRIPT + WIDGETS))
     tables = "".join(re.findall(r"const (?:swaps|puts) = \{(.*?)\n  \};", SCRIPT, re.DOTALL))
     swaps = set(re.findall(r"^ {4}([a-z]+): ", tables, re.MULTILINE))
     (worst,) = re.findall(r"const worst = \[(.*?)\]", SCRIPT)
@@ -821,7 +825,14 @@ def test_the_template_of_the_jinja_page(rf: RequestFactory) -> None:
     engine = EngineHandler(names["TEMPLATES"])["jinja2"]
     html = engine.from_string(template).render({}, rf.get("/"))
 
-    for part in ("/sse.js", "/sse.css", "<sse-stream", "data-sse-status", 'data-sse-max="3"'):
+    for part in (
+        "/sse.min.js",
+        "/widgets.js",
+        "/sse.css",
+        "<sse-stream",
+        "data-sse-status",
+        'data-sse-max="3"',
+    ):
         assert html.count(part) == 1, part
 
 

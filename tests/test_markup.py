@@ -79,7 +79,7 @@ async def replayed(html: str, topic: str) -> list[str]:
 def test_script() -> None:
     """The script is loaded deferred, and knows where the polyfill is."""
     assert markup.script() == (
-        '<script src="/static/django_sse/sse.js" defer'
+        '<script src="/static/django_sse/sse.min.js" defer'
         ' data-polyfill="/static/django_sse/vendor/eventsource.min.js"></script>'
     )
 
@@ -124,10 +124,14 @@ def test_worker_that_is_not_served(settings: Any) -> None:
     assert "data-worker" not in attributes(markup.script(request_of()))
 
 
-def test_style() -> None:
-    """The style is a static file like the script, and carries the policy's nonce as well."""
-    assert markup.style() == '<link rel="stylesheet" href="/static/django_sse/sse.css">'
-    assert attributes(markup.style(nonce="n-1"))["nonce"] == "n-1"
+def test_widgets() -> None:
+    """Style and script of status and toasts are static files, and carry the policy's nonce as well."""
+    assert markup.widgets() == (
+        '<link rel="stylesheet" href="/static/django_sse/sse.css">\n'
+        '<script src="/static/django_sse/widgets.js" defer></script>'
+    )
+    style, script = Elements(markup.widgets(nonce="n-1")).found
+    assert style[1]["nonce"] == script[1]["nonce"] == "n-1"
 
 
 def test_status() -> None:

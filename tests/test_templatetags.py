@@ -54,7 +54,7 @@ def test_script_and_stream() -> None:
     """The tag prints the script, and behind it the stream."""
     (first, script), (second, stream) = Elements(render('{% sse "orders" "room.5" %}', request_of())).found
     assert (first, second) == ("script", "sse-stream")
-    assert script["src"] == "/static/django_sse/sse.js"
+    assert script["src"] == "/static/django_sse/sse.min.js"
     assert "nonce" not in script
     assert stream["src"] == f"/live/events/?topic=orders&topic=room.5&share={share_key(None)}"
     assert (stream["last-id"] or "").count("~") == 2

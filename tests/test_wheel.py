@@ -38,7 +38,7 @@ def test_the_wheel_has_every_file_of_the_package(unpacked: Path) -> None:
     packed = set(files(unpacked / "django_sse"))
 
     assert packed == set(files(ROOT / "django_sse"))
-    scripts = {"sse.js", "sse.min.js", "sse.d.ts", "vendor/eventsource.min.js"}
+    scripts = {"sse.js", "sse.min.js", "sse.d.ts", "widgets.js", "vendor/eventsource.min.js"}
     assert packed >= {"py.typed", *(f"static/django_sse/{name}" for name in scripts)}
 
 

@@ -34,7 +34,7 @@ def before_script(page: Page, act: Callable[[], None]) -> None:
         act()
         route.continue_()
 
-    page.route("**/sse.js", answer, times=1)
+    page.route("**/sse.min.js", answer, times=1)
 
 
 def test_the_page_closes_its_gap(page: Page, site: Site) -> None:

@@ -19,11 +19,9 @@
  * server has rendered.
  */
 (() => {
-  "use strict";
-
   // ---- cursors: "1~hash.offset.tag~...", a segment for each topic ------------------------------------------------
 
-  const segments = (id) => new Map([...(id || "").matchAll(/~(([\w-]{8})\.\d+\.[\da-f]{10})/g)].map(([, it, hash]) => [hash, it]));
+  const segments = (id) => new Map([...(id || "").matchAll(/~(([\w-]{8})\.\d+\.\w{10})/g)].map(([, it, hash]) => [hash, it]));
   const cursor = (its) => (its.length ? ["1", ...its].join("~") : "");
   const offset = (segment) => +segment.split(".")[1];
 
@@ -56,7 +54,7 @@
   async function readByFetch(url, id, signal, tell) {
     try {
       const { status, redirected, headers, body } = await fetch(url, { signal, cache: "no-store" });
-      if (status !== 200 || !/^text\/event-stream/i.test(headers.get("Content-Type"))) {
+      if (status !== 200 || !/event-stream/i.test(headers.get("Content-Type"))) {
         // A page instead of a stream, behind a redirect: somebody wants a login.
         return tell("end", redirected && status === 200 ? 401 : status, headers.get("Retry-After"));
       }
@@ -143,7 +141,9 @@
 
     function leave(member) {
       members.delete(member);
-      if (!members.size) lingering = setTimeout(close, linger);
+      if (members.size) return;
+      if (linger) lingering = setTimeout(close, linger);
+      else close(); // before the page is frozen
     }
 
     // From now on it has a stream of its own.
@@ -204,7 +204,7 @@
         part([...members].pop());
         return plan(0);
       }
-      if (status > 203 && status < 500 && !/408|425|429/.test(status)) {
+      if (/204|4(?!08|25|29)../.test(status)) {
         return turn(/401|403/.test(status) ? "denied" : "closed");
       }
       turn("reconnecting");
@@ -271,7 +271,7 @@
 
   if (customElements.get("sse-stream")) return; // printed twice: the first one serves them all
 
-  const { src, nonce, dataset: { polyfill, worker = src } } = document.currentScript || document.createElement("script");
+  const { src, nonce, dataset: { polyfill, worker = src } } = document.currentScript || { dataset: {} };
   const handlers = new Set(); // [name, function] given to sse.on()
   const page = document.documentElement.dataset; // whose "sse" tells the page's state
 
@@ -296,12 +296,7 @@
 
   // Known names only: browsers and front ends add attributes that run code, or restyle, every year. An address only
   // where it leads away or shows a picture; and nothing at all where text is code, or what is loaded runs.
-  const harmless = new RegExp(
-    "^((a|area) href|(img|audio|video|source|track|input) src|video poster|" +
-      "(?!(script|style|i?frame|object|embed|link|meta|base) )\\S+ (" +
-      "(aria|data)-(?!sse\\b)[-a-z\\d]+|alt|title|lang|dir|hidden|open|disabled|checked|selected|" +
-      "value|placeholder|label|datetime|min|max|width|height|x|y|r|cx|cy|d|points))$",
-  );
+  const harmless = /^((a|area) href|(img|audio|video|source|input) src|(?!(script|style|i?frame|object|embed|link|meta|base) )\S+ ((aria|data)-(?!sse\b)[-a-z\d]+|alt|title|lang|dir|hidden|open|disabled|checked|selected|value|placeholder|label|datetime|min|max|width|height|points|d))$/;
 
   function check({ localName }, name) {
     if (!harmless.test(`${localName} ${name}`)) throw new Error(`<${localName}> takes no ${name} from data`);
@@ -327,7 +322,7 @@
     check(at, name);
     const value = pick(detail, key);
     const string = text(detail, key);
-    const bad = /(href|src|poster)$/.test(name) && !/^(https?|mailto|tel):$/.test(schemeOf(string));
+    const bad = /href|src/.test(name) && !/^(https?|mailto|tel):$/.test(schemeOf(string));
     // In aria-*, true and false are words.
     if (typeof value === "boolean" && !/^aria/.test(name)) at.toggleAttribute(name, value);
     else if (bad || value == null) at.removeAttribute(name);
@@ -346,7 +341,7 @@
     for (const part of all("[data-sse-key]", clone)) fill(part, detail, part.dataset.sseKey);
     for (const part of all("[data-sse-id]", clone)) {
       // Its own beginning keeps an id of the data from posing as another element of the page.
-      if (!part.id) throw new Error("data-sse-id needs an id to add to");
+      if (!part.id) throw new Error("data-sse-id without id");
       part.id += text(detail, part.dataset.sseId);
     }
     return clone;
@@ -407,7 +402,7 @@
     const now = id && !old.isConnected && document.getElementById(id);
     if (!now) return;
     now.focus({ preventScroll: true });
-    if (start != null) now.setSelectionRange?.(start, end);
+    if (start != null && now.selectionStart != null) now.setSelectionRange(start, end);
   }
 
   // One that stood in another may be gone by now.
@@ -421,7 +416,7 @@
     const given = sseSwap || (template ? "append" : pairs && key == null ? "" : "text"); // attributes alone
     const [swap, name] = given.split(/:(.*)/);
     const give = !template && puts[swap];
-    if (given && !give && !swaps[swap]) throw new Error(`no such data-sse-swap: ${given}`);
+    if (given && !give && !swaps[swap]) throw new Error(`no data-sse-swap="${given}" here`);
     const make = (list) => {
       if (!template) return line(list, detail, key);
       const clone = filled(element, detail);
@@ -442,11 +437,10 @@
   // ---- fragments: HTML that the server has rendered ---------------------------------------------------------------
 
   const keep = (it) => it;
-  let policy = { createHTML: keep, createScriptURL: keep };
-  let made = !window.trustedTypes;
+  const rules = { createHTML: keep, createScriptURL: keep };
+  let policy;
   function trusted(method, it) {
-    if (!made) policy = trustedTypes.createPolicy("django-sse", policy);
-    made = true;
+    policy ||= window.trustedTypes ? trustedTypes.createPolicy("django-sse", rules) : rules;
     return policy[method](it);
   }
 
@@ -464,38 +458,6 @@
       setTimeout(() => { throw error; });
     }
   }
-
-  // ---- status ----------------------------------------------------------------------------------------------------
-
-  let stale; // where events were lost: the page is out of date while that is in it
-  let timer;
-  let before; // what had the focus before a button that dismisses
-
-  // A live region speaks when its content changes, so the same is never put there twice.
-  function showStatus() {
-    const state = stale?.isConnected ? "stale" : page.sse || "";
-    for (const at of all("[data-sse-status]")) {
-      if (at.dataset.state === state) continue;
-      at.dataset.state = state;
-      const templates = all("[data-sse-state]", at);
-      const wanted = templates.filter((template) => template.dataset.sseState === state);
-      if (templates.length) at.replaceChildren(...templates, ...wanted.map(copy));
-    }
-  }
-
-  listen("focusout", ({ target }) => {
-    if (target.dataset && !target.dataset.sseDismiss) before = target;
-  });
-
-  listen("click", ({ target }) => {
-    if (target.closest("[data-sse-reload]")) location.reload();
-    const button = target.closest("[data-sse-dismiss]");
-    if (!button) return;
-    const item = button.closest(button.dataset.sseDismiss);
-    const next = item.contains(document.activeElement) && before;
-    item.remove();
-    if (next) next.focus();
-  });
 
   // ---- the page's members of hubs ----------------------------------------------------------------------------------
 
@@ -546,20 +508,19 @@
       const shared = new SharedWorker(trusted("createScriptURL", worker), { name: url.href, extendedLifetime: true });
       const { port } = shared;
       let timer;
-      let heard;
-      let known = false;
+      let heard; // since the last beat; never, while it is undefined
       const fail = () => {
-        alone = !known; // one that has died is replaced
+        alone = heard === undefined; // one that has died is replaced
         leave();
         join();
       };
       shared.onerror = fail;
       port.onmessage = ({ data }) => {
-        known = heard = true;
+        heard = true;
         if (timer) post(data);
       };
       const beat = (wait) => {
-        heard = false;
+        heard &&= false;
         port.postMessage([topics, lastId]);
         timer = setTimeout(() => (heard ? beat(10000) : fail()), wait);
       };
@@ -644,12 +605,8 @@
         }
         for (const element of all(`[data-sse-on~="${CSS.escape(event)}"]`)) attempt(() => show(element, detail));
         if (event === "sse-fragment") attempt(() => put(data));
-        if (event === "sse-reset") {
-          stale = this; // else the page has brought itself up to date
-          publishState();
-        }
       }
-      if (event === "sse-open" && data.refused.length) console.warn("sse: not allowed to follow", ...data.refused);
+      if (event === "sse-open" && data.refused.length) console.warn("sse: refused", ...data.refused);
     }
   }
 
@@ -659,9 +616,6 @@
     const worst = ["denied", "closed", "reconnecting", "connecting", "open"].find((state) => states.includes(state));
     if (worst) page.sse = worst;
     else delete page.sse;
-    // A line that is back within two seconds is not worth a word.
-    clearTimeout(timer);
-    timer = setTimeout(showStatus, worst === "reconnecting" ? 2000 : 0);
   }
 
   // ---- the page --------------------------------------------------------------------------------------------------
@@ -700,7 +654,7 @@
       return () => handlers.delete(entry);
     },
     // A stream without an element, whose events come to the handler alone.
-    connect(src, { lastId, onstate = () => {} } = {}, handler) {
+    connect(src, { lastId, onstate = keep } = {}, handler) {
       const member = makeMember(src, lastId, onstate, (detail) => attempt(() => handler(detail.data, detail)));
       member.enter();
       return { close: member.exit };
