@@ -1,6 +1,7 @@
 """One stream for all tabs of a profile in Firefox, and none for whom it is not."""
 
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -52,17 +53,17 @@ def test_twelve_tabs(profile: Profile, proxied: Site, proxy: Proxy) -> None:
 def test_twelve_page_views(page: Page, profile: Profile, proxied: Site, proxy: Proxy) -> None:
     """Twelve pages in one tab, kept for the back button, never have more than one stream, and none waits."""
     profile.add_init_script(NOTE_KEPT)
-    site = proxied
     for _ in range(12):
         site = Site(base_url=proxied.base_url)
         open_promptly(page, site)
-    assert proxy.most_at_once() == 1
+        finish(site, page)  # what is still under way to a page when it is left may keep it from being kept
+    assert proxy.most_at_once() <= 1
     page.go_back()
     page.wait_for_function("window.kept")
     page.go_back()
     page.wait_for_function("window.kept")
     wait_for_state(page, "open")
-    assert proxy.most_at_once() == 1
+    assert proxy.most_at_once() <= 1
 
 
 def test_back_button(page: Page, profile: Profile, proxied: Site, proxy: Proxy) -> None:
@@ -80,7 +81,7 @@ def test_back_button(page: Page, profile: Profile, proxied: Site, proxy: Proxy) 
     finish(proxied, page)
     assert page.evaluate("window.mark") == "as it was"
     assert texts(page, "li") == ["before", "meanwhile", "after"]
-    assert proxy.most_at_once() == 1
+    assert proxy.most_at_once() <= 1
 
 
 def test_back_button_without_worker(page: Page, profile: Profile, proxied: Site, proxy: Proxy) -> None:
@@ -98,7 +99,7 @@ def test_back_button_without_worker(page: Page, profile: Profile, proxied: Site,
     finish(proxied, page)
     assert page.evaluate("window.kept") is False
     assert texts(page, "li") == ["before", "meanwhile", "after"]
-    assert proxy.most_at_once() == 1
+    assert proxy.most_at_once() <= 1
 
 
 def test_a_tab_that_comes_from_elsewhere(page: Page, profile: Profile, proxied: Site, proxy: Proxy) -> None:
@@ -110,7 +111,26 @@ def test_a_tab_that_comes_from_elsewhere(page: Page, profile: Profile, proxied: 
     proxied.add(pk=2, text="after")
     finish(proxied, page)
     assert texts(page, "li") == ["meanwhile", "after"]
-    assert proxy.most_at_once() == 1
+    assert proxy.most_at_once() <= 1
+
+
+@pytest.mark.parametrize("fault", [Proxy.drop, Proxy.silence])
+def test_a_worker_that_slept(
+    page: Page, profile: Profile, proxied: Site, proxy: Proxy, fault: Callable[[Proxy], None]
+) -> None:
+    """What became of the connection while the worker slept is noticed when it is awake."""
+    profile.add_init_script(NOTE_KEPT)
+    open_promptly(page, proxied)
+    proxied.add(pk=1, text="before")
+    finish(proxied, page)
+    page.goto(f"{proxied.base_url}/closings/{proxied.topic}/")
+    fault(proxy)
+    proxied.add(pk=2, text="meanwhile")
+    page.go_back()
+    page.wait_for_function("window.kept")
+    finish(proxied, page)
+    assert texts(page, "li") == ["before", "meanwhile"]
+    assert len(proxy.streams) == 2
 
 
 def test_two_users(page: Page, profile: Profile, proxied: Site, proxy: Proxy) -> None:
