@@ -53,7 +53,7 @@ def test_once_in_a_page() -> None:
         "{% extends 'base' %}{% block body %}{{ sse('b') }}{% set x = 1 %}{% include 'part' %}{% endblock %}"
     )
     found = elements(render_jinja(source, request_of(5), others))
-    assert (found.count("script"), found.count("link"), found.count("sse-stream")) == (1, 1, 4)
+    assert (found.count("script"), found.count("link"), found.count("sse-stream")) == (2, 1, 4)
 
 
 def test_in_every_page() -> None:

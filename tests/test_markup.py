@@ -322,7 +322,7 @@ def test_hashed_static_files(settings: Any, tmp_path: Path) -> None:
     }
     call_command("collectstatic", interactive=False, verbosity=0)
     found = attributes(markup.script())
-    assert re.fullmatch(r"/static/django_sse/sse\.[0-9a-f]{12}\.js", found["src"] or "")
+    assert re.fullmatch(r"/static/django_sse/sse\.min\.[0-9a-f]{12}\.js", found["src"] or "")
     assert re.fullmatch(
         r"/static/django_sse/vendor/eventsource\.min\.[0-9a-f]{12}\.js", found["data-polyfill"] or ""
     )

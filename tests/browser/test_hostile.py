@@ -255,7 +255,7 @@ def test_addresses(page: Page, site: Site, complaints: list[str]) -> None:
             """
             <a href="#old" data-sse-on="EVENT" data-sse-attr="href:a title:a" data-sse-key="a"></a>
             <img data-sse-on="EVENT" data-sse-swap="attr:src" data-sse-key="a">
-            <video data-sse-on="EVENT" data-sse-attr="poster:a src:a title:a"></video>
+            <video data-sse-on="EVENT" data-sse-attr="src:a data-src-large:a title:a"></video>
             <p><template data-sse-on="EVENT">
               <a href="#old" title="old" data-sse-attr="href:a title:a" data-sse-key="a"></a>
               <i data-sse-attr="data-src:a data-href:a title:a"></i>
@@ -266,7 +266,8 @@ def test_addresses(page: Page, site: Site, complaints: list[str]) -> None:
     canary = Canary(page)
     attack(site, *ADDRESSES)
     site.finish(page)
-    addresses = "['href', 'src', 'poster', 'data-href', 'data-src'].some((name) => it.hasAttribute(name))"
+    names = "['href', 'src', 'data-src-large', 'data-href', 'data-src']"
+    addresses = f"{names}.some((name) => it.hasAttribute(name))"
     assert of_all(page, "a, img, video, i", addresses) == [False] * 5 * len(ADDRESSES)
     assert of_all(page, "a, video, i", "it.title") == [it for it in ADDRESSES for _ in range(4)]
     assert texts(page, "a") == [it for it in ADDRESSES for _ in range(2)]

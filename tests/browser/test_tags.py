@@ -20,6 +20,7 @@ LISTEN = """<script>
     new MutationObserver(() => heard.push(region.innerText.trim())).observe(region, { childList: true });
   });
 </script>"""
+WIDGETS = """{% load static %}<script src="{% static 'django_sse/widgets.js' %}" defer></script>"""
 FIELD = '<input id="field" aria-label="Field">'
 
 
@@ -124,7 +125,7 @@ def test_words_of_ones_own(page: Page, site: Site) -> None:
     """Any element may tell, by templates of its own; one without keeps what it has, for its style."""
     own = """<p id="own" data-sse-status><template data-sse-state="open">All <b>well</b></template></p>
              <i id="dot" data-sse-status>.</i>"""
-    site.open(page, own)
+    site.open(page, WIDGETS + own)
     expect(page.locator("#own")).to_have_text("All well")
     expect(page.locator("#dot")).to_have_attribute("data-state", "open")
     assert page.locator("#dot").inner_text() == "."
@@ -183,7 +184,7 @@ def test_dismissed_from_elsewhere(page: Page, site: Site) -> None:
     """A button dismisses what its selector names around it, and takes the focus from nobody who has it."""
     site.open(
         page,
-        FIELD + '<div class="alert"><p><button data-sse-dismiss=".alert">Close</button></p></div>',
+        WIDGETS + FIELD + '<div class="alert"><p><button data-sse-dismiss=".alert">Close</button></p></div>',
     )
     page.locator("#field").focus()
     page.get_by_role("button").evaluate("(button) => button.click()")  # as where buttons take no focus
