@@ -10,9 +10,3 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "testproject.settings")
 
 # The outer handler serves the static files: a demo has no web server in front that would.
 application = ASGIStaticFilesHandler(get_asgi_application())
-
-from django_sse.signals import stream_opened  # noqa: E402  (apps first)
-from testproject.demo.market import market  # noqa: E402
-
-# The market opens with the first stream: before that, nobody could hear its prices.
-stream_opened.connect(market.open, dispatch_uid="testproject.market")

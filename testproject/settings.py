@@ -5,6 +5,7 @@ For this computer only: the secret key is public, errors show their source, and 
 
 import os
 from pathlib import Path
+from typing import Any
 
 BASE_DIR = Path(__file__).resolve().parent
 
@@ -33,6 +34,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "testproject.demo.scenes.break_it.down",  # for the scene whose buttons break things; no project needs it
 ]
 
 ROOT_URLCONF = "testproject.urls"
@@ -47,6 +49,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",  # {% sse %} reads the request from here
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "testproject.demo.views.everywhere",
             ],
         },
     },
@@ -56,12 +59,19 @@ DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": os.environ.get("DEMO_DATABASE", BASE_DIR / "db.sqlite3"),  # the tests bring their own
+        # A transaction waits for its turn where it begins: two that edit a row do so one after the other.
+        "OPTIONS": {"transaction_mode": "IMMEDIATE", "timeout": 20},
     }
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # One process needs no more than this. For several, point it at Redis: the rest of the project stays.
-CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+CHANNEL_LAYERS: dict[str, Any] = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+if redis := os.environ.get("DEMO_REDIS"):  # testproject/run --redis
+    CHANNEL_LAYERS["default"] = {
+        "BACKEND": "channels_redis.core.RedisChannelLayer",
+        "CONFIG": {"hosts": [redis]},
+    }
 
 STATIC_URL = "static/"
 LANGUAGE_CODE = "en"

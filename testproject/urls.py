@@ -1,4 +1,4 @@
-"""URLs of the demo: the page, Django's admin, and the event stream."""
+"""URLs of the demo: its pages, Django's admin, and the event stream."""
 
 from django.contrib import admin
 from django.urls import include, path

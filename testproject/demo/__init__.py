@@ -1,1 +1,1 @@
-"""The demo's one app: articles, notes to one user, and a simulated market."""
+"""The demo's one app: a start page, and a scene for each use of Server-Sent Events."""

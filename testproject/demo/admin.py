@@ -2,7 +2,7 @@
 
 from django.contrib import admin
 
-from testproject.demo.models import Article
+from testproject.demo.models import Article, Match
 
 
 @admin.register(Article)
@@ -11,3 +11,10 @@ class ArticleAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in th
 
     list_display = ["title", "published"]
     search_fields = ["title", "body"]
+
+
+@admin.register(Match)
+class MatchAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Name the sides of a match."""
+
+    list_display = ["home", "home_goals", "away_goals", "away"]
