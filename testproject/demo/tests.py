@@ -358,7 +358,7 @@ class BreakTests(Prepared):
     async def test_deploy(self) -> None:
         """Streams are turned away, and taken again afterwards; pages are served all the time."""
         self.assertEqual(await self.status(), 200)
-        break_it.deploy()
+        await self.async_client.post(reverse("demo:break-it-do", args=["deploy"]))
         self.addCleanup(setattr, break_it.faults, "is_down_until", 0.0)
         self.assertEqual(await self.status(), 503)
         self.assertEqual((await self.async_client.get(START)).status_code, 200)
@@ -367,7 +367,8 @@ class BreakTests(Prepared):
 
     def test_the_layer(self) -> None:
         """While it is stopped a number is stored, and nothing is announced."""
-        self.addCleanup(break_it.start_layer)
+        self.addCleanup(setattr, break_it, "faults", break_it.faults)
+        break_it.faults = break_it.Faults()
         with self.told() as told:
             self.press("stop-layer")
             break_it.send(1001)

@@ -3,12 +3,16 @@
 A numbered event is sent twice a second, while somebody watches. Whatever the buttons do to its way, every
 number comes, once and in order; or, where the history has lost some, the page is told so first.
 
-The one scene that reaches below what the package promises to keep as it is: to break things one must.
+No package promises that it can be broken: this scene alone reaches into the history, and to its sockets.
 """
 
 import json
+import os
+import socket
+import stat
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction
@@ -20,7 +24,6 @@ from django.views.decorators.http import require_POST, require_safe
 
 from django_sse import send_event
 from django_sse.history import get_history
-from django_sse.hub import Hub
 from django_sse.wire import Event
 from testproject.demo.pages import Scene, answered, page
 from testproject.demo.scenes.machine import counters
@@ -88,38 +91,39 @@ def send(tick: int) -> None:
 watched = WhileWatched("ticks", send, rate=RATE, linger=20)
 
 
-def cut() -> None:
-    """Cut the line of every stream of this process that follows the numbers, without a word."""
-    for hub in Hub.all():
-        hub.loop.call_soon_threadsafe(_abort, hub)
+def cut(request: HttpRequest) -> None:
+    """Shut down every connection that this server has taken, but for the one that asks for it."""
+    port, own = int(request.META["SERVER_PORT"]), int(request.META.get("REMOTE_PORT", 0))
+    for number in range(3, 4096):
+        with suppress(OSError):  # it is none, or the one that listens
+            if stat.S_ISSOCK(os.fstat(number).st_mode):
+                with socket.socket(fileno=os.dup(number)) as connection:
+                    if connection.family == socket.AF_UNIX or connection.getsockname()[1] != port:
+                        continue
+                    if connection.getpeername()[1] != own:
+                        connection.shutdown(socket.SHUT_RDWR)
 
 
-def _abort(hub: Hub) -> None:
-    for stream in hub.streams:
-        if "ticks" in getattr(stream, "topics", ()):
-            stream.abort()
-
-
-def deploy() -> None:
+def deploy(request: HttpRequest) -> None:
     """Cut the lines, and turn streams away for some seconds."""
     faults.is_down_until = time.monotonic() + DEPLOY
-    cut()
+    cut(request)
 
 
-def stop_layer() -> None:
+def stop_layer(request: HttpRequest) -> None:
     """Ring no doorbell any more."""
     faults.is_silent = True
 
 
-def start_layer() -> None:
+def start_layer(request: HttpRequest) -> None:
     """Ring it again."""
     faults.is_silent = False
 
 
-def fill() -> None:
+def fill(request: HttpRequest) -> None:
     """Send more than the history keeps while nobody can hear it: what pages have seen last is gone."""
     faults.is_down_until = time.monotonic() + 600
-    cut()
+    cut(request)
     try:
         history, filler = get_history(), Event(name="filler", text="null")
         for _ in range(FILLER):
@@ -148,7 +152,7 @@ def do(request: HttpRequest, fault: str) -> HttpResponse:
     """Break something, or mend it."""
     if fault not in FAULTS:
         raise Http404
-    FAULTS[fault]()
+    FAULTS[fault](request)
     return answered(request, "demo:break-it")
 
 
