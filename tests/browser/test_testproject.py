@@ -8,15 +8,18 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
+from typing import Literal
 
 import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.browser.axe import violations
 from tests.browser.conftest import texts, wait_for_state
 from tests.servers.process import ROOT, ServerProcess
 
 pytestmark = pytest.mark.browser
+SCENES = ("prices", "news", "scores", "feed", "machine", "job", "words", "break-it")
 
 
 class Form(HTMLParser):
@@ -311,6 +314,22 @@ def test_break_it(page: Page, other_page: Page, demo: ServerProcess) -> None:
     expect(opened.value.get_by_role("heading", level=1)).to_have_text("You are signed out.")
     wait_for_state(page, "denied")
     assert other_page.evaluate("sse.state") == "open"
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1280)])
+def test_accessible(page: Page, demo: ServerProcess, scheme: Literal["light", "dark"], width: int) -> None:
+    """A checker finds nothing wrong with any page, by day on a phone, at night on a desktop."""
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": width, "height": 844})
+    sign_in(page, demo, "Ada")
+    page.locator(".who summary").click()
+    for path in ("", *(f"{scene}/" for scene in SCENES), "words/?speed=fast", "break-it/source/"):
+        if path:
+            page.goto(f"{demo.base_url}/{path}")
+        if "source" not in path and path != "words/":
+            page.wait_for_selector("html[data-sse]", state="attached")
+        assert violations(page) == [], path
+        assert page.evaluate("document.documentElement.scrollWidth") == width, path
 
 
 def test_what_goes_on(page: Page, other_page: Page, demo: ServerProcess) -> None:
