@@ -32,7 +32,7 @@ SCENE = Scene(
     card=lambda: {"job": Job.objects.first()},
     files=("templates/demo/parts/job.html", "sse.py", "models.py"),
 )
-SECONDS = 8.0  # that a job takes: with a cold disk it would need as long, this one is made to
+SECONDS = 6.0  # that a job takes: with a cold disk it would need as long, this one is made to
 AT_ONCE = 4
 SHOWN = 6
 
