@@ -14,8 +14,12 @@ from django_sse.conf import get_settings
 
 #: Seconds that a browser remembers what a preflight was told.
 _REMEMBERED: Final = 600
-#: What scripts may send beside what browsers always may; EventSource needs none of it.
-_HEADERS: Final = "Authorization, Cache-Control, Last-Event-ID"
+#: What scripts may send beside what browsers always may, those of htmx 4 and Datastar included; EventSource
+#: needs none of it.
+_HEADERS: Final = (
+    "Authorization, Cache-Control, Last-Event-ID, Datastar-Request, HX-Boosted, HX-Current-URL, HX-Request, "
+    "HX-Request-Type, HX-Source, HX-Target"
+)
 
 
 def foreign_origin(request: HttpRequest) -> str | None:

@@ -76,19 +76,17 @@ class ReadinessView(_OpenView):
 class WorkerView(_OpenView):
     """Serve the script from the site's own origin, where a browser takes the script of a worker from.
 
-    Asked for under its present version (``?v=``), it never changes; browsers ask again about any other.
+    Browsers ask each time whether it has changed: what it may do stands in the answer's headers too, such as
+    the site's security policy, and no cache in between may keep a cookie that comes with it.
     """
 
     http_method_names = ["get", "head"]
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # noqa: ARG002
         """Answer with the script."""
-        version = script_version()
-        # While a site is deployed a process may be asked for a version that is not its own.
-        is_this = request.GET.get("v") == version
         headers = {
-            "Cache-Control": "public, max-age=31536000, immutable" if is_this else "no-cache",
-            "ETag": f'"{version}"',
+            "Cache-Control": "private, no-cache",
+            "ETag": f'"{script_version()}"',
             "X-Content-Type-Options": "nosniff",
         }
         content_type = "text/javascript; charset=utf-8"
@@ -222,7 +220,7 @@ async def _identify(
         return grant
     visitor = await visitor_of(request) if grant is None else grant.sign_in(request)
     user = None if visitor is None else visitor.user
-    if not all(is_share_key(key, user) for key in request.GET.getlist(SHARE)):
+    if not all(is_share_key(key, user) for key in set(request.GET.getlist(SHARE))):
         return _sentence(403, "This page was made for another visitor: load it again.\n")
     return grant, visitor
 

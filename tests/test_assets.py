@@ -42,11 +42,10 @@ async def test_it_is_served_by_asgi(monkeypatch: pytest.MonkeyPatch, handler: An
         assert (visit.status, (await visit.rest()).encode()) == (200, TEXT)
 
 
-def test_its_version_is_kept_for_good() -> None:
-    """Asked for by its present version it never changes; any other address is to be asked for again."""
-    assert ask(script_version()).headers["Cache-Control"] == "public, max-age=31536000, immutable"
-    for version in (None, "", "another"):
-        assert ask(version).headers["Cache-Control"] == "no-cache"
+def test_it_is_asked_for_again() -> None:
+    """Under any version it is for this browser, which asks whether it has changed."""
+    for version in (None, "", "another", script_version()):
+        assert ask(version).headers["Cache-Control"] == "private, no-cache"
 
 
 def test_it_is_sent_once() -> None:
@@ -54,7 +53,7 @@ def test_it_is_sent_once() -> None:
     first = ask()
     again = ask(**{"If-None-Match": first.headers["ETag"]})
     assert (again.status_code, again.content) == (304, b"")
-    assert again.headers["Cache-Control"] == "no-cache"
+    assert again.headers["Cache-Control"] == "private, no-cache"
     assert ask(**{"If-None-Match": '"another"'}).status_code == 200
 
 
