@@ -1,5 +1,6 @@
 """Whatever hostile data there is, it stays inert in the page."""
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -272,7 +273,7 @@ def test_addresses(page: Page, site: Site, complaints: list[str]) -> None:
     assert of_all(page, "a, video, i", "it.title") == [it for it in ADDRESSES for _ in range(4)]
     assert texts(page, "a") == [it for it in ADDRESSES for _ in range(2)]
     assert len(complaints) == 7 * len(ADDRESSES), "each is reported once"
-    assert all("may not be" in complaint for complaint in complaints)
+    assert all(re.search(r"no [-\w]+: ", complaint) for complaint in complaints)
     complaints.clear()
     assert page.evaluate(ACTIVE) == []
     assert canary.listen() == set()
@@ -370,7 +371,7 @@ def test_a_stream_is_not_led_elsewhere(page: Page, site: Site, complaints: list[
     site.finish(page)
     assert page.locator("sse-stream").first.get_attribute("src") == address
     assert complaints
-    assert all("<sse-stream> takes no" in complaint for complaint in complaints)
+    assert all("from data: sse-stream" in complaint for complaint in complaints)
     complaints.clear()
     assert canary.listen() == set()
 
@@ -399,7 +400,7 @@ def test_elements_whose_text_runs(page: Page, site: Site, complaints: list[str])
     assert page.evaluate(ACTIVE) == []
     assert canary.listen() == set()
     assert len(complaints) >= 2 * 6 * len(tags)
-    assert all("takes no value from data" in complaint for complaint in complaints)
+    assert all("no value from data" in complaint for complaint in complaints)
     complaints.clear()
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from playwright.sync_api import BrowserContext, Page, Route, expect
 
+from django_sse.positions import topic_hash
 from tests.browser.conftest import Site, serve_site, texts, wait_for_state
 from tests.servers.process import Serve, becomes_true
 
@@ -191,6 +192,71 @@ def test_two_streams(page: Page, context: BrowserContext, site: Site) -> None:
     site.send("end", 2, to="another")
     page.wait_for_function("ends.length === 2")
     assert sorted(texts(page, "li")) == ["first", "note", "second"]
+
+
+STANDING = """
+<b data-sse-on="standing"></b><ol data-sse-on="row" data-sse-swap="append" data-sse-key="text"></ol>
+"""
+
+
+def test_a_view_that_sends_a_first_state(page: Page, site: Site) -> None:
+    """Its stream is open, and shows the state and what follows, from the first event on."""
+    board = Site(base_url=site.base_url)
+    site.open(page, STANDING + f'<sse-stream src="/boards/{board.topic}/"></sse-stream>')
+    expect(page.locator("b")).to_have_text("now")
+    board.add(text="first")
+    expect(page.locator("li")).to_have_text(["first"])
+    wait_for_state(page, "open")
+    assert page.locator("sse-stream").first.get_attribute("last-id") != ""
+
+
+def test_a_first_state_after_a_reset(page: Page, site: Site) -> None:
+    """Where the history has begun anew its first events are shown, however far the page was before."""
+    board = Site(base_url=site.base_url)
+    lost = f"1~{topic_hash(board.topic)}.501.0123456789"
+    site.open(
+        page,
+        STANDING
+        + f'<sse-stream src="/boards/{board.topic}/" last-id="{lost}"></sse-stream>{{% sse_status %}}',
+    )
+    expect(page.locator("b")).to_have_text("now")
+    for number in range(1, 4):
+        board.add(text=f"event {number}")
+    expect(page.locator("li")).to_have_text(["event 1", "event 2", "event 3"])
+    wait_for_state(page, "open")
+
+
+def test_a_throwing_handler_of_states(page: Page, serve: Serve, complaints: list[str]) -> None:
+    """What sse.connect() is given to hear of states may throw: the stream comes back all the same."""
+    site = Site(base_url=serve_site(serve, MAX_AGE=1).base_url)
+    site.open(page)
+    page.evaluate(
+        """(topic) => {
+            states = [];
+            const onstate = (state) => { states.push(state); throw new Error("a handler's own"); };
+            sse.connect(`/events/?topic=${topic}`, { onstate }, () => {});
+        }""",
+        site.topic,
+    )
+    page.wait_for_function("states.filter((state) => state === 'open').length >= 3")
+    site.finish(page)
+    page.close()
+    assert {complaint for complaint in complaints if "own" not in complaint} == set()
+    complaints.clear()
+
+
+def test_a_tab_that_is_looked_at_while_it_loads(page: Page, site: Site) -> None:
+    """A stream that is asked to go on before the page's deferred scripts have run waits for them."""
+
+    def answer(route: Route) -> None:
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange', { bubbles: true }))")
+        site.add(pk=1, text="early")
+        route.fulfill(content_type="text/javascript", body="sse.on('row', (row) => heard.push(row.text))")
+
+    page.route("**/late.js", answer)
+    site.open(page, '<script>heard = []</script>{% sse topic %}<script src="/late.js" defer></script>')
+    site.finish(page)
+    assert page.evaluate("heard") == ["early"]
 
 
 def test_users_own_topics(page: Page, other_page: Page, site: Site) -> None:

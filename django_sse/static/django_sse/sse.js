@@ -21,8 +21,8 @@
 (() => {
   // ---- cursors: "1~hash.offset.tag~...", a segment for each topic ------------------------------------------------
 
-  const segments = (id) => new Map([...(id || "").matchAll(/~(([\w-]{8})\.\d+\.\w{10})/g)].map(([, it, hash]) => [hash, it]));
-  const cursor = (its) => (its.length ? ["1", ...its].join("~") : "");
+  const segments = (id) => new Map([...(id || "").matchAll(/~((.{8})\.\d+\.\w+)/g)].map(([, it, hash]) => [hash, it]));
+  const cursor = (its) => ((its = its.filter((it) => it)).length ? ["1", ...its].join("~") : "");
   const offset = (segment) => +segment.split(".")[1];
 
   // ---- transport: one attempt to read a stream, which tells what becomes of it -------------------------------------
@@ -111,6 +111,8 @@
     // What nobody has asked for by name is everybody's: the user's own topic, the topics of a view.
     const wants = ({ topics }, hash) => topics.includes(names.get(hash)) || !asked.includes(names.get(hash));
 
+    const places = (test, at) => [...names.keys()].filter(test).map((hash) => [hash, at(hash)]);
+
     // It is answered at once. One that joins again only asks for that.
     function join(member, topics, id) {
       member.post({});
@@ -167,7 +169,8 @@
       const url = new URL(address);
       asked = [...new Set([...members].flatMap(({ topics }) => topics))];
       for (const topic of asked) url.searchParams.append("topic", topic);
-      url.searchParams.set("lastEventId", cursor([...trails.keys()].map(newest)) || lastId);
+      lastId = cursor([...trails.keys()].map(newest)) || lastId;
+      url.searchParams.set("lastEventId", lastId);
       reading = new AbortController();
       const { signal } = reading;
       // What an earlier attempt still has to tell is not heard.
@@ -205,8 +208,9 @@
         return plan(0);
       }
       if (/204|4(?!08|25|29)../.test(status)) {
-        return turn(/401|403/.test(status) ? "denied" : "closed");
+        return turn(/40[13]/.test(status) ? "denied" : "closed");
       }
+      silent *= !tries; // EventSource tells no statuses: after two failures a fetch is tried again
       turn("reconnecting");
       const told = 1000 * after || Date.parse(after) - Date.now();
       const spread = Math.random();
@@ -234,7 +238,11 @@
         return members.forEach(welcome);
       }
       // A reset names its topics. A first state comes with the last id again, and everything else with one segment new.
-      const at = [...segments(id)].filter(([hash, it]) => (topics ? topics.includes(names.get(hash)) : newest(hash) !== it));
+      // (A reset topic has no segment while its first state is owed: whoever had a position has none now.)
+      const its = segments(id);
+      const at = topics
+        ? places((hash) => topics.includes(names.get(hash)), (hash) => its.get(hash))
+        : [...its].filter(([hash, it]) => newest(hash) !== it);
       const message = { event, data, id, at };
       for (const [hash, segment] of at) {
         const trail = topics || data.length > 1e4 ? [] : trails.get(hash) || [];
@@ -248,7 +256,7 @@
     }
 
     function welcome(member) {
-      const at = [...trails.keys()].filter((hash) => wants(member, hash)).map((hash) => [hash, newest(hash)]);
+      const at = places((hash) => wants(member, hash), newest);
       // Of what it asked for, all may have been refused.
       member.post(at.length ? { state, event: "sse-open", data: opening, at } : { state: "denied" });
     }
@@ -296,10 +304,10 @@
 
   // Known names only: browsers and front ends add attributes that run code, or restyle, every year. An address only
   // where it leads away or shows a picture; and nothing at all where text is code, or what is loaded runs.
-  const harmless = /^((a|area) href|(img|audio|video|source|input) src|(?!(script|style|i?frame|object|embed|link|meta|base) )\S+ ((aria|data)-(?!sse\b)[-a-z\d]+|alt|title|lang|dir|hidden|open|disabled|checked|selected|value|placeholder|label|datetime|min|max|width|height|points|d))$/;
+  const harmless = /^(a href|(img|audio|video|source|input) src|(?!(script|style|i?frame|object|embed|link|meta|base) )\S+ ((aria|data)-(?!sse\b)[-a-z\d]+|alt|title|lang|hidden|open|disabled|checked|selected|value|placeholder|label|datetime|min|max|width|height|points|d))$/;
 
   function check({ localName }, name) {
-    if (!harmless.test(`${localName} ${name}`)) throw new Error(`<${localName}> takes no ${name} from data`);
+    if (!harmless.test(`${localName} ${name}`)) throw new Error(`no ${name} from data: ${localName}`);
   }
 
   function fill(at, detail, key) {
@@ -327,7 +335,7 @@
     if (typeof value === "boolean" && !/^aria/.test(name)) at.toggleAttribute(name, value);
     else if (bad || value == null) at.removeAttribute(name);
     else at.setAttribute(name, string);
-    if (bad) throw new Error(`${name} may not be ${string}`);
+    if (bad) throw new Error(`no ${name}: ${string}`);
   }
 
   // As they stand in data-sse-attr: "name:path name:path".
@@ -341,7 +349,7 @@
     for (const part of all("[data-sse-key]", clone)) fill(part, detail, part.dataset.sseKey);
     for (const part of all("[data-sse-id]", clone)) {
       // Its own beginning keeps an id of the data from posing as another element of the page.
-      if (!part.id) throw new Error("data-sse-id without id");
+      if (!part.id) throw new Error("no id");
       part.id += text(detail, part.dataset.sseId);
     }
     return clone;
@@ -470,7 +478,7 @@
     const topics = url.searchParams.getAll("topic");
     const shares = url.searchParams.has("share");
     const positions = segments(lastId);
-    const me = { state: "connecting", positions, enter, exit, join, leave, post };
+    const me = { state: "connecting", positions, enter, exit, leave, post };
     let quit; // what leaves the hub that it is at
     let alone; // at a hub of its own
     url.searchParams.delete("topic");
@@ -539,7 +547,7 @@
         alone = true;
         return join();
       }
-      if (state !== me.state) tell((me.state = state));
+      if (state !== me.state) attempt(() => tell((me.state = state)));
       if (!event) return;
       const entry = !/^sse-(open|reset)$/.test(event);
       for (const [hash, segment] of at) {
@@ -606,7 +614,7 @@
         for (const element of all(`[data-sse-on~="${CSS.escape(event)}"]`)) attempt(() => show(element, detail));
         if (event === "sse-fragment") attempt(() => put(data));
       }
-      if (event === "sse-open" && data.refused.length) console.warn("sse: refused", ...data.refused);
+      if (event === "sse-open" && data.refused.length) console.warn("sse-refused", ...data.refused);
     }
   }
 
@@ -634,7 +642,7 @@
   // A page that is kept for the back button, or frozen, gives its place up, and goes on where it was.
   const go = (value) => () => {
     away = value;
-    for (const member of members) member[away ? "leave" : "join"]();
+    for (const member of members) member[away ? "leave" : "enter"]();
   };
   listen("pagehide freeze", go(true));
   listen("pageshow resume", go(false));
@@ -644,7 +652,7 @@
   listen("visibilitychange", () => {
     clearTimeout(hiding);
     if (document.hidden) hiding = setTimeout(() => members.forEach((member) => member.leave(true)), 60000);
-    else for (const member of members) member.join();
+    else for (const member of members) member.enter();
   });
 
   window.sse = {

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
+from collections.abc import Collection
 from typing import Any
 
 from django.contrib.auth import login
@@ -10,8 +11,10 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.template import engines
 
 from django_sse import send_event, send_fragment
-from django_sse.signals import stream_closed, stream_opened
+from django_sse.signals import stream_opened
 from django_sse.streams import BaseStream
+from django_sse.views import EventStreamView
+from django_sse.wire import Event
 from tests.browser.site.accounts import Everybody
 
 NONCE = "bm9uY2U"
@@ -42,12 +45,9 @@ _begun: Counter[str] = Counter()
 _ended: Counter[str] = Counter()
 
 
-def _count(sender: object, stream: BaseStream, signal: object, **others: object) -> None:
+def count(sender: object, stream: BaseStream, signal: object, **others: object) -> None:
+    """Count a stream that begins or ends under each of its topics."""
     (_begun if signal is stream_opened else _ended).update(stream.topics)
-
-
-stream_opened.connect(_count)
-stream_closed.connect(_count)
 
 
 def page(request: HttpRequest, topic: str) -> HttpResponse:
@@ -112,6 +112,14 @@ def closing(request: HttpRequest, topic: str) -> HttpResponse:
 def closings(request: HttpRequest, topic: str) -> HttpResponse:
     """Say how often that stream was opened."""
     return HttpResponse(str(_closings.count(topic)))
+
+
+class BoardStream(EventStreamView):
+    """A stream that begins with how things stand."""
+
+    async def on_connect(self, request: HttpRequest, topics: Collection[str]) -> list[Event]:
+        """Say it."""
+        return [Event(name="standing", text="now")]
 
 
 def streams(request: HttpRequest, topic: str) -> JsonResponse:
