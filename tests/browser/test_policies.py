@@ -72,3 +72,14 @@ def test_nothing_is_violated_by_the_polyfill(page: Page, site: Site, policy: str
     page.add_init_script("delete window.EventSource")
     assert show(page, site, policy) == []
     expect(page.locator("script[src*='/vendor/eventsource']")).to_have_count(1)
+
+
+def test_a_policy_of_the_workers_own(page: Page, site: Site, complaints: list[str]) -> None:
+    """A worker that its script's answer lets connect to nothing gives up, and the page has its own stream."""
+    script = '<script src="/static/django_sse/sse.min.js" data-worker="/policed-worker.js" defer></script>'
+    site.open(page, script + '<b data-sse-on="news"></b>')
+    wait_for_state(page, "open")
+    site.send("news", "It works")
+    expect(page.locator("b")).to_have_text("It works")
+    assert all("policed-worker.js" in complaint or "default-src" in complaint for complaint in complaints)
+    complaints.clear()

@@ -200,7 +200,7 @@
       timer = reading = opening = null;
     }
 
-    function end(status = 0, after = 0) {
+    function end(status, after) {
       close();
       if (status === 400 && members.size > 1) {
         // Together they want too many topics.
@@ -210,6 +210,8 @@
       if (/204|4(?!08|25|29)../.test(status)) {
         return turn(/40[13]/.test(status) ? "denied" : "closed");
       }
+      // One that never opened: its policy may forbid what the pages may do.
+      if (linger && !names && tries > 1) return members.forEach(part);
       silent *= !tries; // EventSource tells no statuses: after two failures a fetch is tried again
       turn("reconnecting");
       const told = 1000 * after || Date.parse(after) - Date.now();
@@ -304,7 +306,7 @@
 
   // Known names only: browsers and front ends add attributes that run code, or restyle, every year. An address only
   // where it leads away or shows a picture; and nothing at all where text is code, or what is loaded runs.
-  const harmless = /^(a href|(img|audio|video|source|input) src|(?!(script|style|i?frame|object|embed|link|meta|base) )\S+ ((aria|data)-(?!sse\b)[-a-z\d]+|alt|title|lang|hidden|open|disabled|checked|selected|value|placeholder|label|datetime|min|max|width|height|points|d))$/;
+  const harmless = /^(a href|(img|audio|video|source|input) src|(?!(script|style|i?frame|object|embed|link|meta|base) )\S+ ((aria|data)-(?!sse\b)[-a-z\d]+|alt|title|lang|hidden|open|disabled|checked|selected|value|datetime|min|max|width|height|points))$/;
 
   function check({ localName }, name) {
     if (!harmless.test(`${localName} ${name}`)) throw new Error(`no ${name} from data: ${localName}`);
@@ -349,7 +351,7 @@
     for (const part of all("[data-sse-key]", clone)) fill(part, detail, part.dataset.sseKey);
     for (const part of all("[data-sse-id]", clone)) {
       // Its own beginning keeps an id of the data from posing as another element of the page.
-      if (!part.id) throw new Error("no id");
+      if (!part.id) throw new Error("data-sse-id");
       part.id += text(detail, part.dataset.sseId);
     }
     return clone;

@@ -12,6 +12,7 @@ urlpatterns = [
     path("rows/<str:topic>/", views.add),
     path("sign-in/<int:pk>/", views.sign_in),
     path("closing/<str:topic>/", views.closing),
+    path("policed-worker.js", views.policed_worker),
     path("boards/<str:topic>/", views.BoardStream.as_view(topics=["{topic}"])),
     path("streams/<str:topic>/", views.streams),
     path("closings/<str:topic>/", views.closings),

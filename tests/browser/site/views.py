@@ -11,6 +11,7 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.template import engines
 
 from django_sse import send_event, send_fragment
+from django_sse.assets import script_text
 from django_sse.signals import stream_opened
 from django_sse.streams import BaseStream
 from django_sse.views import EventStreamView
@@ -112,6 +113,12 @@ def closing(request: HttpRequest, topic: str) -> HttpResponse:
 def closings(request: HttpRequest, topic: str) -> HttpResponse:
     """Say how often that stream was opened."""
     return HttpResponse(str(_closings.count(topic)))
+
+
+def policed_worker(request: HttpRequest) -> HttpResponse:
+    """Be the script of the worker, under a policy that lets it connect to nothing."""
+    headers = {"Content-Security-Policy": "default-src 'none'"}
+    return HttpResponse(script_text(), content_type="text/javascript", headers=headers)
 
 
 class BoardStream(EventStreamView):
