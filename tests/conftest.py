@@ -9,10 +9,12 @@ from typing import Any
 import hypothesis
 import pytest
 from asgiref.sync import sync_to_async
+from django.core.handlers.asgi import ASGIHandler
 from django.db import connections
 
+from django_sse.asgi import LeanHandler
 from tests.servers.process import Kind, Serve, ServerProcess
-from tests.visits import close_really
+from tests.visits import Visit, close_really
 
 CI = bool(os.environ.get("CI"))
 
@@ -41,6 +43,12 @@ async def database(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> A
     close_really(monkeypatch)
     yield
     await sync_to_async(connections.close_all)()
+
+
+@pytest.fixture(params=[ASGIHandler, LeanHandler])
+def handler(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Visit through Django's own handler, and through the lean one."""
+    monkeypatch.setattr(Visit, "handler", request.param)
 
 
 _not_run: list[str] = []

@@ -10,7 +10,6 @@ import pytest
 from datastar_py import ServerSentEventGenerator
 from datastar_py.consts import ElementPatchMode
 from django.contrib.auth.models import User
-from django.core.handlers.asgi import ASGIHandler
 from django.http import HttpRequest, HttpResponseBase
 from django.urls import path
 from hypothesis import example, given
@@ -18,7 +17,6 @@ from hypothesis import strategies as st
 from pytest_django import Settings
 
 from django_sse import access, layers
-from django_sse.asgi import LeanHandler
 from django_sse.dialects import DIALECTS, ENVELOPE, FRAGMENT
 from django_sse.exceptions import HistoryError
 from django_sse.fragments import SWAPS
@@ -32,12 +30,6 @@ from tests.visits import Visit
 
 WIRE = ROOT / "docs" / "reference" / "wire.md"
 View = Callable[[HttpRequest], Coroutine[Any, Any, HttpResponseBase]]
-
-
-@pytest.fixture(params=[ASGIHandler, LeanHandler])
-def handler(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Visit through Django's own handler, and through the lean one."""
-    monkeypatch.setattr(Visit, "handler", request.param)
 
 
 @pytest.fixture

@@ -3,23 +3,17 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from django.core.handlers.asgi import ASGIHandler
 from pytest_django import Settings
 
 from django_sse import access
-from django_sse.asgi import LeanHandler
 from tests.exchange import Exchange, open_exchange
 from tests.visits import Visit
+
+pytestmark = pytest.mark.usefixtures("handler")
 
 FRIEND = "https://app.example.com"
 STRANGER = "https://evil.example.com"
 NEWS = "/events/?topic=news"
-
-
-@pytest.fixture(autouse=True, params=[ASGIHandler, LeanHandler])
-def handler(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Visit through Django's own handler, and through the lean one."""
-    monkeypatch.setattr(Visit, "handler", request.param)
 
 
 @pytest.fixture(autouse=True)

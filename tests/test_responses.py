@@ -9,7 +9,6 @@ from typing import Any, cast
 import pytest
 from asgiref.sync import SyncToAsync, sync_to_async
 from django.contrib.auth.models import User
-from django.core.handlers.asgi import ASGIHandler
 from django.db import connections
 from django.http import HttpRequest, HttpResponseBase
 from django.test import RequestFactory
@@ -18,7 +17,6 @@ from django.utils.decorators import async_only_middleware
 from pytest_django import Settings
 
 from django_sse import drain
-from django_sse.asgi import LeanHandler
 from django_sse.conf import get_settings
 from django_sse.exceptions import HistoryError
 from django_sse.responses import EventStreamResponse
@@ -28,13 +26,9 @@ from tests.exchange import Exchange, open_exchange
 from tests.visits import Visit, close_really
 from tests.waiting import eventually, turns
 
+pytestmark = pytest.mark.usefixtures("handler")
+
 View = Callable[[HttpRequest], Coroutine[Any, Any, HttpResponseBase]]
-
-
-@pytest.fixture(autouse=True, params=[ASGIHandler, LeanHandler])
-def handler(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Visit through Django's own handler, and through the lean one."""
-    monkeypatch.setattr(Visit, "handler", request.param)
 
 
 @pytest.fixture

@@ -6,13 +6,11 @@ from urllib.parse import urlencode
 
 import pytest
 from django.contrib.auth.models import AnonymousUser, User
-from django.core.handlers.asgi import ASGIHandler
 from django.test import AsyncClient, RequestFactory
 from django.urls import path
 from pytest_django import Settings
 
 from django_sse import access, markup
-from django_sse.asgi import LeanHandler
 from django_sse.sharing import is_share_key, share_key
 from django_sse.signed_urls import asigned_stream_url
 from django_sse.topics import user_topic
@@ -21,11 +19,7 @@ from tests.exchange import Exchange, open_exchange
 from tests.test_markup import attributes
 from tests.visits import Visit
 
-
-@pytest.fixture(autouse=True, params=[ASGIHandler, LeanHandler])
-def handler(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Visit through Django's own handler, and through the lean one."""
-    monkeypatch.setattr(Visit, "handler", request.param)
+pytestmark = pytest.mark.usefixtures("handler")
 
 
 @pytest.fixture(autouse=True)

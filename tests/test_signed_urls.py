@@ -11,12 +11,10 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import AnonymousUser, User
 from django.core import signing
-from django.core.handlers.asgi import ASGIHandler
 from django.http import HttpRequest
 from pytest_django import Settings
 
 from django_sse import access, arevoke, signed_urls
-from django_sse.asgi import LeanHandler
 from django_sse.exceptions import HistoryError, TopicError
 from django_sse.rechecks import recheck
 from django_sse.signed_urls import asigned_stream_url, signed_stream_url
@@ -25,11 +23,7 @@ from django_sse.wire import Event
 from tests.exchange import Exchange, open_exchange
 from tests.visits import Visit
 
-
-@pytest.fixture(autouse=True, params=[ASGIHandler, LeanHandler])
-def handler(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Visit through Django's own handler, and through the lean one."""
-    monkeypatch.setattr(Visit, "handler", request.param)
+pytestmark = pytest.mark.usefixtures("handler")
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,6 @@ import pytest
 from asgiref.sync import SyncToAsync
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
-from django.core.handlers.asgi import ASGIHandler
 from django.db import connections
 from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, AsyncRequestFactory, Client
@@ -21,7 +20,6 @@ from django.views import View
 from pytest_django import Settings
 
 from django_sse import access, followers
-from django_sse.asgi import LeanHandler
 from django_sse.positions import Cursor, Position, topic_hash
 from django_sse.views import EventStreamView, ReadinessView
 from django_sse.wire import Event
@@ -29,11 +27,7 @@ from tests.exchange import Exchange, open_exchange
 from tests.visits import Visit
 from tests.waiting import eventually
 
-
-@pytest.fixture(autouse=True, params=[ASGIHandler, LeanHandler])
-def handler(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Visit through Django's own handler, and through the lean one."""
-    monkeypatch.setattr(Visit, "handler", request.param)
+pytestmark = pytest.mark.usefixtures("handler")
 
 
 @pytest.fixture
